@@ -1,0 +1,69 @@
+# Each target sets up what it needs: git, make and Python 3.11 or newer are enough.
+# What is installed comes from the lock files only, each file checked by its hash.
+
+# The first Python of 3.11 or newer; name another with `make PYTHON=/path/to/python test`.
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+UV_VERSION := 0.13.9
+
+.PHONY: help demo test check format lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the whole product on made-up data, with an inbox to look at (ARGS=--once ends by itself)"
+	@echo "make test    every test"
+	@echo "make check   format, lint, types, house rules and documentation"
+	@echo "make format  format the code and mend what ruff can mend"
+	@echo "make lock    refresh the lock files to the newest versions that pyproject.toml allows"
+	@echo "make clean   remove the environments and caches"
+
+demo: .venv/.stamp-run
+	@$(BIN)/duewatch demo $(ARGS)
+
+test: .venv/.stamp-dev
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+check: .venv/.stamp-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/house
+
+format: .venv/.stamp-dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# The running product's lock takes its versions from the developers', so tests run what is shipped.
+lock: .venv-lock/.stamp
+	@.venv-lock/bin/uv pip compile pyproject.toml --group build --group dev $(LOCKING) -o requirements-dev.lock
+	@.venv-lock/bin/uv pip compile pyproject.toml --group build -c requirements-dev.lock $(LOCKING) -o requirements.lock
+LOCKING = --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+clean:
+	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find schedules workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.stamp-venv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer isn't on the PATH: install it, or name it with PYTHON=…" >&2; exit 1; }
+	@echo "Setting up .venv (about a minute, once) …"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.stamp-run: requirements.lock pyproject.toml | .venv/.stamp-venv
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.stamp-dev: requirements-dev.lock pyproject.toml | .venv/.stamp-venv
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-lock/.stamp:
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
+	@touch $@

@@ -1,0 +1,390 @@
+"""The words a rule is written in: Rule, Cadence, Stage, and what a rule says of a record.
+
+A rule is everything that is known about one kind of record, in one file of `schedules/rules/`:
+its data model, what closes it, its deadline and what happens then, whom to tell and when, and
+sample records. It is pure: no clock, no SQL, no network.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from schedules.calendar import QuietHours as QuietHours
+from schedules.calendar import WorkingCalendar
+from schedules.fields import (
+    BEIJING,
+    Column,
+    Flag,
+    Language,
+    OptionalFlag,
+    OptionalInstant,
+    OptionalLine,
+    OptionalMail,
+    OptionalMobile,
+    OptionalRef,
+    Ref,
+    Refs,
+    Zone,
+    is_masked,
+)
+
+Channel = Literal["mail", "sms"]
+Plain = None | bool | int | str | Decimal | datetime | list["Plain"] | dict[str, "Plain"]
+"""What templates are given: plain values only, so that a template can reach nothing else."""
+
+
+class Data(BaseModel):
+    """What every data model shares: strict about unknown fields, frozen, text cleaned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class RecordData(Data):
+    """What every kind of record carries; a rule's model extends it.
+
+    `version` orders what producers send: a lower one than the stored is stale and ignored. Without
+    it `updated_at` orders, and without both the order of arrival does.
+    """
+
+    ref: Annotated[Ref, Column("编号", "单号", "ID")]
+    partner: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner_id")]
+    version: Annotated[int | None, Field(ge=0, lt=2**63), Column("版本")] = None
+    updated_at: Annotated[OptionalInstant, Column("更新时间")] = None
+    url: Annotated[OptionalLine, Column("链接地址", "详情链接")] = None
+
+
+class LineData(Data):
+    """One line of a record's list (an invoice list's row).
+
+    It has a field `line` (from 1) and one named like the rule's kind, with the record's ref.
+    """
+
+
+class PartnerData(Data):
+    """A partner. `parent` is the distributor (总经销商) of a reseller (云经销商)."""
+
+    ref: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner", "partner_id")]
+    name: Annotated[OptionalLine, Column("伙伴名称", "合作伙伴名称", "partner_name")] = None
+    type: Annotated[OptionalLine, Column("伙伴类型", "partner_type")] = None
+    parent: Annotated[OptionalRef, Column("上级伙伴ID", "总经销商ID", "parent_partner_id")] = None
+    account_authenticated: Annotated[
+        OptionalFlag, Column("商业信息认证", "settlement_account_authenticated")
+    ] = None
+
+
+def _quiet_hours(value: str | None) -> str | None:
+    if value is None:
+        return None
+    quiet = QuietHours.parse(value)
+    return "none" if quiet is None else f"{quiet.start:%H:%M}-{quiet.end:%H:%M}"
+
+
+class ContactData(Data):
+    """A person of a partner (or of the vendor, for that partner) with a role.
+
+    Roles: administrator, sales, finance, delivery, project, partner_manager.
+    `quiet_hours` is `21:00-08:00` in the contact's own zone, `none`, or empty for the channel's
+    default. `channels` are the wished ones: mail, sms.
+    """
+
+    partner: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner_id")]
+    partner_name: Annotated[OptionalLine, Column("伙伴名称", "合作伙伴名称")] = None
+    ref: Annotated[OptionalRef, Column("联系人ID", "联系人编号", "contact_id")] = None
+    role: Annotated[OptionalLine, Column("角色", "职务")] = None
+    name: Annotated[OptionalLine, Column("姓名", "联系人", "联系人姓名")] = None
+    mail: Annotated[OptionalMail, Column("邮箱", "电子邮箱", "邮件", "email")] = None
+    mobile: Annotated[OptionalMobile, Column("手机", "手机号", "手机号码", "phone")] = None
+    language: Annotated[Language, Column("语言")] = "zh-CN"
+    time_zone: Annotated[Zone, Column("时区", "timezone")] = "Asia/Shanghai"
+    channels: Annotated[Refs, Column("接收渠道", "渠道")] = ("mail", "sms")
+    quiet_hours: Annotated[OptionalLine, AfterValidator(_quiet_hours), Column("免打扰时段")] = None
+    active: Annotated[Flag, Column("启用")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A person as the planner sees one. `quiet` maps a channel to its quiet hours, if any are set."""
+
+    ref: str
+    partner: str
+    role: str
+    name: str
+    mail: str | None = None
+    mobile: str | None = None
+    language: str = "zh-CN"
+    time_zone: str = "Asia/Shanghai"
+    channels: frozenset[str] = frozenset({"mail", "sms"})
+    quiet: str | None = None
+
+    def address(self, channel: Channel) -> str | None:
+        """The address for a channel, or None where there is none or it is masked."""
+        found = self.mail if channel == "mail" else self.mobile
+        return None if found is None or is_masked(found) else found
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A partner as rules and templates see one."""
+
+    ref: str
+    name: str
+    type: str = ""
+    parent: str | None = None
+    account_authenticated: bool | None = None
+
+
+class Effect(StrEnum):
+    """What happens by itself at a record's deadline; the message must say which."""
+
+    LINK_DIES = "link_dies"
+    REGISTRATION_ENDS = "registration_ends"
+    AUTO_CONFIRM = "auto_confirm"
+    FORFEIT = "forfeit"
+    BLOCK = "block"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a record must have been acted on, as the first instant that is too late.
+
+    `at` is None when nothing ends by itself. `provisional` marks a day that rests on a year whose
+    working days aren't announced yet: then the earlier bound is taken.
+    """
+
+    at: datetime | None
+    effect: Effect = Effect.NONE
+    provisional: bool = False
+
+
+class State(StrEnum):
+    """What a record's own data say of it. Who leaves a state: the next event on the record.
+
+    waiting  not yet anybody's turn (a payment not yet approved): no reminder
+    open     someone must act
+    paused   open, but nagging would be wrong (a disputed statement)
+    held     it must not be told of until mended (a list that doesn't add up)
+    closed   done, or it can't be done any more
+    """
+
+    WAITING = "waiting"
+    OPEN = "open"
+    PAUSED = "paused"
+    HELD = "held"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A rule's judgement of one record. `why` is a sentence for people; held says the remedy."""
+
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One watched thing, as the planner and the templates see it.
+
+    `ladder` tells one climb of the cadence from the next: a re-issued invitation or a payment
+    rejected and approved again starts a new one, and each stage may be told once more.
+    """
+
+    kind: str
+    data: RecordData
+    opened_at: datetime
+    deadline: Deadline
+    partner: Partner
+    lines: tuple[LineData, ...] = ()
+    ladder: str = "1"
+    assessment: Assessment = Assessment(State.OPEN)
+    snoozed_until: datetime | None = None
+
+    @property
+    def ref(self) -> str:
+        """The host business's identifier."""
+        return self.data.ref
+
+
+_WHEN = re.compile(
+    r"(?P<anchor>due|opened)\s*"
+    r"(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*(?P<unit>hours?|days?|working days?))?"
+    r"(?:\s*,?\s*then every (?P<every>\d+) (?P<every_unit>days?|working days?))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """When a stage falls due, written like a sentence.
+
+    `due - 72 hours` is an exact instant. `due - 5 working days`, `opened + 3 days` are days of the
+    vendor's zone at the cadence's send time; `due - 0 working days` is the last working day on or
+    before the deadline's. `opened + 7 working days, then every 5 working days` repeats until the
+    record closes.
+    """
+
+    anchor: Literal["due", "opened"]
+    count: int
+    unit: Literal["hour", "day", "working day"]
+    every: int = 0
+    every_unit: Literal["day", "working day"] = "working day"
+
+    @classmethod
+    def parse(cls, text: str) -> When:
+        """Raises ValueError that shows the forms there are."""
+        found = _WHEN.fullmatch(text.strip())
+        if not found:
+            raise ValueError(
+                f"{text!r} isn't a time of a stage: write it like 'due - 72 hours', "
+                "'due - 5 working days', 'opened + 3 days', 'due' or "
+                "'opened + 7 working days, then every 5 working days'"
+            )
+        unit = (found["unit"] or "hours").removesuffix("s")
+        every_unit = (found["every_unit"] or "working days").removesuffix("s")
+        if found["every"] is not None and int(found["every"]) == 0:
+            raise ValueError(f"{text!r} repeats every 0 days: every 1 or more")
+        return cls(
+            anchor="due" if found["anchor"] == "due" else "opened",
+            count=int(found["count"] or 0) * (-1 if found["sign"] == "-" else 1),
+            unit="hour" if unit == "hour" else "day" if unit == "day" else "working day",
+            every=int(found["every"] or 0),
+            every_unit="day" if every_unit == "day" else "working day",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Whom a stage tells, by which channels, with which text.
+
+    `role` is a contact's role at the partner, or one that the rule itself resolves (`customer`,
+    `inviter`). Where nobody has it, `or_else` names the role that is told instead.
+    """
+
+    role: str
+    by: tuple[Channel, ...] = ("mail",)
+    message: str = "reminder"
+    or_else: str = "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One rung of the ladder. `name` is its key in SQL, settings, templates and reports.
+
+    `after_deadline` marks what is said once the deadline has passed; every other stage of a dated
+    record is void from the deadline on.
+    """
+
+    name: str
+    when: When
+    tell: tuple[Tell, ...]
+    after_deadline: bool = False
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """A rule's ladder. `send_at` is a wall-clock time of the recipient's zone for day stages.
+
+    `scan_every` is how often due records are looked for: a reminder is at most so late.
+    """
+
+    stages: tuple[Stage, ...]
+    send_at: time = time(9, 0)
+    scan_every: timedelta = timedelta(minutes=5)
+
+
+def stage(
+    name: str, when: str, *tell: Tell, after_deadline: bool = False, urgent: bool = False
+) -> Stage:
+    """A stage with its time written as a sentence. Raises ValueError (see `When`)."""
+    return Stage(name, When.parse(when), tell, after_deadline, urgent)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A believable record for previews, contract tests and translators, given as files give it."""
+
+    data: Mapping[str, Any]
+    lines: tuple[Mapping[str, Any], ...] = ()
+    contacts: tuple[Mapping[str, Any], ...] = ()
+    partner: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Rule(ABC):
+    """Everything that is known about one kind. Subclass it in one file of `schedules/rules/`.
+
+    kind      the name in events, settings, commands and template folders
+    title     what people call it, by language
+    Data      the model of a record;  Line: the model of its list's rows, or None
+    cadence   the ladder; settings may replace it
+    zone      where the kind's deadlines are counted (the vendor's: Beijing)
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[Mapping[str, str]]
+    Data: ClassVar[type[RecordData]]
+    Line: ClassVar[type[LineData] | None] = None
+    cadence: ClassVar[Cadence]
+    zone: ClassVar[ZoneInfo] = BEIJING
+
+    @abstractmethod
+    def opened_at(self, data: Any) -> datetime:
+        """The instant from which `opened + …` stages count."""
+
+    @abstractmethod
+    def deadline(self, data: Any, calendar: WorkingCalendar) -> Deadline:
+        """The effective deadline and what happens then."""
+
+    @abstractmethod
+    def assess(self, data: Any, lines: Sequence[Any]) -> Assessment:
+        """What state the record is in, and why. Never raises: what is wrong is held."""
+
+    def ladder(self, data: Any) -> str:
+        """Which climb of the cadence this is (see Record)."""
+        return "1"
+
+    def applies(self, stage: Stage, record: Record) -> str | None:
+        """Why a stage isn't for this record, or None when it is."""
+        if stage.when.anchor == "due" and record.deadline.at is None:
+            return "the record has no deadline"
+        return None
+
+    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
+        """Who holds `role` for this record. Rules with people of their own in the record extend it."""
+        return [contact for contact in contacts if contact.role == role]
+
+    @abstractmethod
+    def view(self, record: Record) -> dict[str, Plain]:
+        """What templates may say of one record: plain values, amounts and instants unformatted.
+
+        Every view has `ref`, `url`, `deadline` (aware UTC or None), `effect`; renderers add the
+        stage, the recipient and the links.
+        """
+
+    def amount(self, record: Record) -> tuple[Decimal, str] | None:
+        """(amount, ISO 4217 currency) for totals over a digest, or None for kinds without money."""
+        return None
+
+    def documents(self, record: Record) -> Sequence[Any]:
+        """The lists that go along as files (`schedules.invoice_list.InvoiceList`)."""
+        return ()
+
+    @abstractmethod
+    def samples(self, now: datetime) -> Sequence[Sample]:
+        """Records that are due soon after `now` (aware UTC); the first is the preview's."""
+
+
+def end_of_day(day: Any, zone: ZoneInfo) -> datetime:
+    """The first instant after a day of `zone`, as aware UTC."""
+    following = datetime.combine(day + timedelta(days=1), time(), tzinfo=zone)
+    return following.astimezone(UTC)

@@ -1,0 +1,213 @@
+"""The composition root: settings -> store, rules, renderer, providers, the acts. No logic."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parseaddr
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from schedules.calendar import WorkingCalendar
+from schedules.rule import Rule
+from schedules.rules import load_rules
+from workers.deliver import Delivery
+from workers.errors import SettingsError
+from workers.intake import Intake
+from workers.links import Links
+from workers.providers import (
+    Channel,
+    Keep,
+    Mail,
+    Provider,
+    ProviderContext,
+    ProviderSettings,
+    Sms,
+    find_providers,
+)
+from workers.records import Records, Registry
+from workers.render import Brand, Renderer
+from workers.scan import Scan
+from workers.settings import Settings, check_rules
+from workers.store import Store
+from workers.tasks import Bell
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+def utc_now() -> datetime:
+    """The machine's clock, as aware UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The whole product, wired.
+
+    `providers` has the one in use for each channel, `by_name` all by their names in the settings.
+    """
+
+    settings: Settings
+    clock: Callable[[], datetime]
+    store: Store
+    rules: Mapping[str, Rule]
+    registry: Registry
+    records: Records
+    renderer: Renderer
+    providers: Mapping[Channel, Provider]
+    by_name: Mapping[str, Provider]
+    callback_keys: Mapping[str, str]
+    links: Links
+    intake: Intake
+    scan: Scan
+    delivery: Delivery
+    bell: Bell
+
+
+class InboxKeep(Keep):
+    """Keeps messages in the store's inbox table."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def keep(self, message: Mail | Sms) -> str:
+        """Stores the message; a repeated uid is kept once."""
+        mail = isinstance(message, Mail)
+        await self._store.operations.keep(
+            uid=message.uid,
+            channel="mail" if isinstance(message, Mail) else "sms",
+            recipient=message.recipient if isinstance(message, Mail) else message.number,
+            subject=message.subject if isinstance(message, Mail) else "",
+            source=message.source if isinstance(message, Mail) else message.text.encode(),
+            now=self._clock(),
+        )
+        return f"inbox-{message.uid}" if mail else f"inbox-sms-{message.uid}"
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    migrate: bool = True,
+) -> AsyncIterator[App]:
+    """Opens everything that the settings ask for, and closes it in reverse.
+
+    Raises SettingsError naming the key when something can't be used.
+    """
+    rules = load_rules()
+    check_rules(settings, rules)
+    registry = Registry(rules, settings, _calendar(settings))
+    async with AsyncExitStack() as stack:
+        store = await Store.open(settings.database_url, migrate=migrate)
+        stack.push_async_callback(store.close)
+        link_key = await store.database.meta("link_key")
+        renderer = Renderer(settings.templates or TEMPLATES, rules, _brand(settings))
+        built = build_providers(settings, link_key, InboxKeep(store, clock))
+        callback_keys = {name: _callback_key(link_key, name) for name in built}
+        for provider in built.values():
+            await provider.open()
+            stack.push_async_callback(provider.close)
+        in_use: dict[Channel, Provider] = {
+            "mail": built[settings.mail.providers[0]],
+            "sms": built[settings.sms.providers[0]],
+        }
+        links = Links(settings.base_url, [link_key])
+        bell = Bell(settings.broker_url)
+        stack.callback(bell.close)
+        delivery = Delivery(store, registry, renderer, in_use, links, settings, clock)
+        yield App(
+            settings=settings,
+            clock=clock,
+            store=store,
+            rules=rules,
+            registry=registry,
+            records=Records(store, registry),
+            renderer=renderer,
+            providers=in_use,
+            by_name=built,
+            callback_keys=callback_keys,
+            links=links,
+            intake=Intake(store, registry, clock),
+            scan=Scan(store, registry, settings, clock, bell.ring),
+            delivery=delivery,
+            bell=bell,
+        )
+
+
+def _calendar(settings: Settings) -> WorkingCalendar:
+    try:
+        return WorkingCalendar.load(settings.calendar.folder)
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"calendar.folder: {error}") from None
+
+
+def _brand(settings: Settings) -> Brand:
+    _, address = parseaddr(settings.mail.sender)
+    return Brand(
+        product=settings.brand.name,
+        sender=settings.mail.sender,
+        reply_to=settings.mail.reply_to,
+        contact=settings.brand.contact,
+        partner_centre_url=settings.brand.partner_centre_url,
+        domain=settings.mail.domain or address.rpartition("@")[2],
+        sms_signature=settings.sms.signature,
+    )
+
+
+def build_providers(settings: Settings, link_key: str, keep: Keep) -> dict[str, Provider]:
+    """The providers that the channels name, by name in the settings.
+
+    Raises SettingsError naming the key.
+    """
+    found = find_providers()
+    built: dict[str, Provider] = {}
+    wanted: list[tuple[Channel, str]] = [("mail", name) for name in settings.mail.providers]
+    wanted += [("sms", name) for name in settings.sms.providers]
+    for channel, name in wanted:
+        table = dict(settings.providers.get(name, {}))
+        kind = str(table.pop("type", name))
+        if kind not in found:
+            known = ", ".join(sorted(found))
+            raise SettingsError(
+                f"{channel}.providers: there is no provider {kind!r}; there are {known}"
+            )
+        if channel not in found[kind].channels:
+            raise SettingsError(f"{channel}.providers: {kind} doesn't carry {channel}")
+        if name not in built:
+            context = ProviderContext(callback_url=_callback_url(settings, link_key, name), keep=keep)
+            built[name] = found[kind](_provider_settings(found[kind], name, table), context)
+    return built
+
+
+def _provider_settings(
+    provider: type[Provider], name: str, table: dict[str, object]
+) -> ProviderSettings:
+    try:
+        return provider.Settings.model_validate(table)
+    except ValidationError as error:
+        lines = []
+        for one in error.errors():
+            key = ".".join(str(part) for part in ("providers", name, *one["loc"]))
+            said = str(one["msg"]).removeprefix("Value error, ")
+            if one["type"] == "extra_forbidden":
+                said = f"there is no such setting; there are {', '.join(provider.Settings.model_fields)}"
+            lines.append(f"{key}: {said}")
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _callback_key(link_key: str, name: str) -> str:
+    return hmac.new(link_key.encode(), f"callback|{name}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _callback_url(settings: Settings, link_key: str, name: str) -> str:
+    """Status reports come unauthenticated from some vendors, so the path can't be guessed."""
+    if not settings.public_url:
+        return ""
+    return f"{settings.base_url}/callbacks/{name}/{_callback_key(link_key, name)}"

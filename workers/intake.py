@@ -1,0 +1,386 @@
+"""Intake: what comes in becomes partners, contacts, records and lines. One path for all doors.
+
+Files, events and the API hand over models that are already validated; here they are compared
+with what is there, judged by their rule and stored in one transaction a batch. The same content
+twice changes nothing; what is older than the stored is stale and ignored; a masked value never
+replaces a clear one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schedules.fields import is_masked
+from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule, State
+from workers.records import Registry, digest
+from workers.store import Store
+
+Clock = Callable[[], datetime]
+
+
+class Taken(StrEnum):
+    """What became of one thing that came in."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One validated thing: a partner, a contact, a record or a line of one (`kind` for the two)."""
+
+    model: BaseModel
+    kind: str | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch did: an outcome for each thing in order, and the records to look at now."""
+
+    outcomes: list[Taken] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+
+    @property
+    def counts(self) -> Counter[Taken]:
+        """How many of each outcome."""
+        return Counter(self.outcomes)
+
+
+class Intake:
+    """Takes batches in. `clock` is business time."""
+
+    def __init__(self, store: Store, registry: Registry, clock: Clock) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+
+    async def take(self, things: Sequence[Incoming]) -> Batch:
+        """Takes a batch in one transaction."""
+        async with self.store.database.write() as connection:
+            return await self.take_in(connection, things)
+
+    async def take_in(self, connection: AsyncConnection, things: Sequence[Incoming]) -> Batch:
+        """Takes a batch within the caller's transaction (an event and its effect are one).
+
+        Order within a batch doesn't matter: partners and contacts come first, lines before records.
+        """
+        batch = Batch(outcomes=[Taken.UNCHANGED] * len(things))
+        grouped: dict[tuple[int, str | None], list[int]] = {}
+        for index, thing in enumerate(things):
+            grouped.setdefault((_order(thing.model), thing.kind), []).append(index)
+        for (order, kind), indexes in sorted(grouped.items(), key=lambda item: item[0][0]):
+            # One at a time where a batch names the same thing twice: the later word counts.
+            for part in _without_repeats(indexes, things):
+                models = [things[index].model for index in part]
+                outcomes = await self._take_group(connection, order, kind, models, batch)
+                for index, outcome in zip(part, outcomes, strict=True):
+                    batch.outcomes[index] = outcome
+        return batch
+
+    async def _take_group(
+        self,
+        connection: AsyncConnection,
+        order: int,
+        kind: str | None,
+        models: list[Any],
+        batch: Batch,
+    ) -> list[Taken]:
+        now = self.clock()
+        if order == 0:
+            return await self._people(connection, "partner", models, now)
+        if order == 1:
+            return await self._people(connection, "contact", models, now)
+        assert kind is not None
+        rule = self.registry.rule(kind)
+        batch.kinds.add(kind)
+        if order == 2:
+            return await self._lines(connection, rule, models, now)
+        return await self._records(connection, rule, models, now)
+
+    # --- people ---------------------------------------------------------------------------
+
+    async def _people(
+        self, connection: AsyncConnection, which: str, models: list[Any], now: datetime
+    ) -> list[Taken]:
+        if which == "contact":
+            await self._partners_named(connection, models, now)
+        refs = [_person_ref(model) for model in models]
+        present = await self.store.records.hashes(connection, which, refs)
+        outcomes, rows, partners = [], [], set()
+        for ref, model in zip(refs, models, strict=True):
+            before = present.get(ref)
+            merged = _merged(model, before.data if before is not None else None)
+            mark = digest(merged)
+            if before is not None and before.hash == mark:
+                outcomes.append(Taken.UNCHANGED)
+                continue
+            outcomes.append(Taken.NEW if before is None else Taken.CHANGED)
+            row = {
+                "ref": ref,
+                "data": merged.model_dump(mode="json"),
+                "hash": mark,
+                "changed_at": now,
+            }
+            if which == "contact":
+                row["partner"] = merged.partner
+                if before is not None:
+                    partners.add(before.partner)
+            partners.add(row.get("partner", ref))
+            rows.append(row)
+        await self.store.records.save_people(connection, which, rows)
+        await self.store.records.look_again(connection, partners, now)
+        return outcomes
+
+    async def _partners_named(
+        self, connection: AsyncConnection, models: list[ContactData], now: datetime
+    ) -> None:
+        """A contacts file may name its partners: one that is new is made from it."""
+        named = {model.partner: model.partner_name for model in models}
+        present = await self.store.records.hashes(connection, "partner", named)
+        missing = [
+            PartnerData(ref=ref, name=name) for ref, name in named.items() if ref not in present
+        ]
+        if missing:
+            await self._people(connection, "partner", missing, now)
+
+    # --- lines ----------------------------------------------------------------------------
+
+    async def _lines(
+        self, connection: AsyncConnection, rule: Rule, models: list[Any], now: datetime
+    ) -> list[Taken]:
+        keys = [line_key(rule.kind, model) for model in models]
+        present = await self.store.records.lines(connection, rule.kind, {ref for ref, _ in keys})
+        marks = {(row.ref, row.line): row.hash for rows in present.values() for row in rows}
+        outcomes, rows, touched = [], [], set()
+        for (ref, line), model in zip(keys, models, strict=True):
+            mark = digest(model)
+            before = marks.get((ref, line))
+            if before == mark:
+                outcomes.append(Taken.UNCHANGED)
+                continue
+            outcomes.append(Taken.NEW if before is None else Taken.CHANGED)
+            rows.append(
+                {"ref": ref, "line": line, "data": model.model_dump(mode="json"), "hash": mark}
+            )
+            touched.add(ref)
+        await self.store.records.save_lines(connection, rule.kind, rows)
+        await self._judge_again(connection, rule, touched, now)
+        return outcomes
+
+    async def _judge_again(
+        self, connection: AsyncConnection, rule: Rule, refs: set[str], now: datetime
+    ) -> None:
+        present = await self.store.records.present(connection, rule.kind, refs)
+        lines = await self.store.records.lines(connection, rule.kind, present)
+        changes = []
+        for ref, row in present.items():
+            data = rule.Data.model_validate(row.data)
+            changes.append(
+                {"id": row.id} | self._state(rule, data, lines.get(ref, []), now, before=row)
+            )
+        await self.store.records.change_records(connection, changes)
+
+    async def drop_lines_beyond(
+        self, connection: AsyncConnection, kind: str, ref: str, keep: Collection[int]
+    ) -> int:
+        """Drops a list's lines other than `keep` and judges its record again; returns how many."""
+        dropped = await self.store.records.drop_lines_beyond(connection, kind, ref, keep)
+        if dropped:
+            await self._judge_again(connection, self.registry.rule(kind), {ref}, self.clock())
+        return dropped
+
+    # --- records --------------------------------------------------------------------------
+
+    async def _records(
+        self, connection: AsyncConnection, rule: Rule, models: list[Any], now: datetime
+    ) -> list[Taken]:
+        refs = [model.ref for model in models]
+        present = await self.store.records.present(connection, rule.kind, refs)
+        lines: dict[str, list[Row[Any]]] = {}
+        if rule.Line is not None:
+            lines = await self.store.records.lines(connection, rule.kind, refs)
+        outcomes: list[Taken] = []
+        added: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        newer: list[dict[str, Any]] = []
+        for model in models:
+            before = present.get(model.ref)
+            merged = _merged(model, before.data if before is not None else None)
+            outcome, mark = _compare(merged, before)
+            outcomes.append(outcome)
+            if outcome is Taken.UNCHANGED and before is not None and _is_newer(merged, before):
+                newer.append(_order_of(merged) | {"id": before.id})
+            if outcome in {Taken.UNCHANGED, Taken.STALE}:
+                continue
+            row = self._row(rule, merged, mark, lines.get(model.ref, []), now, before)
+            (added if before is None else changed).append(row)
+        lost = await self.store.records.add_records(connection, added)
+        await self.store.records.change_records(connection, changed)
+        await self.store.records.change_records(connection, newer)
+        if lost:  # another batch added them in the meantime: now they are there to compare with
+            again = [index for index, model in enumerate(models) if model.ref in lost]
+            redone = await self._records(connection, rule, [models[index] for index in again], now)
+            for index, outcome in zip(again, redone, strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    def _row(
+        self,
+        rule: Rule,
+        model: RecordData,
+        mark: str,
+        lines: Sequence[Row[Any]],
+        now: datetime,
+        before: Row[Any] | None,
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "partner": model.partner,
+            "hash": mark,
+        } | _order_of(model) | self._state(rule, model, lines, now, before=before)
+        if before is None:
+            return row | {
+                "kind": rule.kind,
+                "ref": model.ref,
+                "created_at": now,
+                "snoozed_until": None,
+                "revision": 1,
+            }
+        return row | {"id": before.id}
+
+    def _state(
+        self,
+        rule: Rule,
+        model: RecordData,
+        lines: Sequence[Row[Any]],
+        now: datetime,
+        *,
+        before: Row[Any] | None,
+    ) -> dict[str, Any]:
+        """What follows from a record's data: its state, deadline and that it is to be planned."""
+        parsed: list[LineData] = []
+        if rule.Line is not None:
+            parsed = [rule.Line.model_validate(row.data) for row in lines]
+        assessment, deadline = self.registry.judge(rule, model, parsed)
+        ladder = rule.ladder(model)
+        state, why = assessment.state, assessment.why
+        by_hand = before.closed_by_hand if before is not None and before.ladder == ladder else None
+        if by_hand:
+            state, why = State.CLOSED, by_hand
+        return {
+            "closed_by_hand": by_hand,
+            "state": state.value,
+            "why": why,
+            "unheard": False,
+            "opened_at": rule.opened_at(model),
+            "due_at": deadline.at,
+            "effect": deadline.effect.value,
+            "ladder": ladder,
+            "next_due_at": now if state is State.OPEN else None,
+            "changed_at": now,
+        }
+
+
+def line_key(kind: str, model: Any) -> tuple[str, int]:
+    """(the record's ref, the line's number) of a line: the ref's field is named like the kind."""
+    return str(getattr(model, kind)), int(model.line)
+
+
+def _order(model: BaseModel) -> int:
+    if isinstance(model, PartnerData):
+        return 0
+    if isinstance(model, ContactData):
+        return 1
+    return 2 if isinstance(model, LineData) else 3
+
+
+def _key(thing: Incoming) -> Any:
+    model = thing.model
+    if isinstance(model, LineData):
+        return line_key(str(thing.kind), model)
+    return _person_ref(model) if isinstance(model, ContactData) else getattr(model, "ref", None)
+
+
+def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list[list[int]]:
+    """Splits indexes so that no part names one thing twice, in order."""
+    parts: list[list[int]] = []
+    seen: set[Any] = set()
+    for index in indexes:
+        key = _key(things[index])
+        if not parts or key in seen:
+            parts.append([])
+            seen = set()
+        seen.add(key)
+        parts[-1].append(index)
+    return parts
+
+
+def _person_ref(model: Any) -> str:
+    if isinstance(model, ContactData) and model.ref is None:
+        made = f"{model.partner}:{model.role or ''}:{model.mail or model.mobile or model.name or ''}"
+        return made if len(made) <= 200 else hashlib.sha256(made.encode()).hexdigest()
+    return str(model.ref)
+
+
+def _merged(model: Any, before: Mapping[str, Any] | None) -> Any:
+    """What is stored afterwards: a field that didn't come keeps its value, and so does a clear one
+    where the new one is only masked."""
+    if before is None:
+        return model
+    kept = {
+        name: before[name]
+        for name in type(model).model_fields
+        if name in before
+        and before[name] is not None
+        and (name not in model.model_fields_set or _only_hides(getattr(model, name)))
+    }
+    if not kept:
+        return model
+    came = {name: getattr(model, name) for name in model.model_fields_set}
+    return type(model).model_validate(came | kept)
+
+
+def _only_hides(value: object) -> bool:
+    """Whether a value only hides what may be known already."""
+    return isinstance(value, str) and is_masked(value)
+
+
+def _compare(model: RecordData, before: Row[Any] | None) -> tuple[Taken, str]:
+    mark = digest(model)
+    if before is None:
+        return Taken.NEW, mark
+    if _is_older(model, before):
+        return Taken.STALE, mark
+    return (Taken.UNCHANGED if before.hash == mark else Taken.CHANGED), mark
+
+
+def _order_of(model: RecordData) -> dict[str, Any]:
+    return {
+        "data": model.model_dump(mode="json"),
+        "version": model.version,
+        "updated_at": model.updated_at,
+    }
+
+
+def _is_newer(model: RecordData, before: Row[Any]) -> bool:
+    """Whether equal content came with a later order, which what is older must be told by."""
+    return (model.version, model.updated_at) != (before.version, before.updated_at)
+
+
+def _is_older(model: RecordData, before: Row[Any]) -> bool:
+    if model.version is not None and before.version is not None:
+        return model.version < int(before.version)
+    if model.updated_at is not None and before.updated_at is not None:
+        return bool(model.updated_at < before.updated_at)
+    return False

@@ -1,0 +1,267 @@
+"""One language: its folder of templates, and how it writes days, amounts and times.
+
+A folder `templates/messages/<BCP 47 tag>/` is a language; nothing else is edited to add one. What
+it lacks comes from `en`, part by part. `language.toml` in it holds what can't stand in a template.
+
+Every template is autoescaped, text parts too: macros of words can then serve HTML and text alike.
+A text part is unescaped as a whole once it is rendered.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import tomllib
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from babel.core import Locale
+from babel.dates import format_datetime, format_timedelta, get_timezone_name
+from babel.numbers import format_currency
+from jinja2 import (
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+    pass_context,
+)
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from schedules.invoice_list import percent
+from workers.errors import TemplateError
+from workers.render.words import amount_in_words
+
+FALLBACK: Final = "en"
+_SETTINGS: Final = "language.toml"
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """What `language.toml` may say; CLDR patterns (unicode.org/reports/tr35/tr35-dates.html).
+
+    `day_end` and `short_day_end` are for a deadline at midnight: the day before, at its end.
+    `zones` names time zones as people there call them; the rest have CLDR's names.
+    """
+
+    day: str = "EEEE, d MMMM y"
+    short_day: str = "d MMM"
+    short_moment: str = "d MMM, HH:mm"
+    short_day_end: str = "d MMM, '23:59'"
+    moment: str = "EEEE, d MMMM y, HH:mm"
+    day_end: str = "EEEE, d MMMM y, '23:59'"
+    zone: str = "{moment} ({zone})"
+    several_currencies: str = "several currencies"
+    currencies: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
+
+
+class Language:
+    """A folder of templates, its filters, and the errors that name file, line and variable."""
+
+    def __init__(self, folder: Path, fallback: Path) -> None:
+        """`folder` is messages/<tag>, `fallback` messages/en.
+
+        Raises TemplateError for a language.toml that can't be read.
+        """
+        self.tag = folder.name
+        self.folder = folder
+        self.locale = Locale.parse(self.tag, sep="-")
+        self.forms = _read_forms(folder / _SETTINGS)
+        # the shell that all languages share stands beside messages/
+        places = [folder, *([fallback] if fallback != folder else []), folder.parent.parent]
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=FileSystemLoader(places, encoding="utf-8"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters.update(self._filters())
+
+    def has(self, part: str) -> bool:
+        """Whether this folder itself has the part (`payment/reminder.html`)."""
+        return (self.folder / part).is_file()
+
+    def parts(self) -> set[str]:
+        """The parts this folder has: every file but those that begin with _ and language.toml."""
+        found = (path for path in self.folder.rglob("*.*") if path.is_file())
+        names = {p.relative_to(self.folder).as_posix() for p in found if not p.name.startswith("_")}
+        return names - {_SETTINGS}
+
+    def render(self, part: str, values: Mapping[str, Any]) -> str:
+        """The part with `values`. Raises TemplateError naming file, line and variable."""
+        try:
+            text = self._environment.get_template(part).render(values)
+        except Exception as error:  # whatever a template does wrong parks its own message only
+            raise self._explain(part, error) from error
+        if part.endswith(".html"):
+            return re.sub(r"\n\s+", "\n", text).strip() + "\n"  # Gmail cuts mails at 102 kB
+        return html.unescape(text)
+
+    def _explain(self, part: str, error: Exception) -> TemplateError:
+        if isinstance(error, TemplateNotFound):
+            return TemplateError(
+                f"{self.tag}/{part}: the template {error.name} isn't there: add it"
+            )
+        if isinstance(error, TemplateSyntaxError):
+            file, line = error.filename or part, error.lineno
+        else:
+            file, line = self._place(part, error)
+        where = f"{self._short(file)}, line {line}"
+        if isinstance(error, UndefinedError):
+            variable = _variable(str(error))
+            return TemplateError(f"{where}: the variable {variable} is undefined: correct its name")
+        return TemplateError(f"{where}: {type(error).__name__}: {error}")
+
+    def _place(self, part: str, error: Exception) -> tuple[str, int]:
+        root = str(self.folder.parent.parent)
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [f for f in frames if f.filename.startswith(root)]
+        return (inside[-1].filename, inside[-1].lineno or 0) if inside else (part, 0)
+
+    def _short(self, file: str) -> str:
+        try:
+            return Path(file).relative_to(self.folder.parent).as_posix()
+        except ValueError:
+            return Path(file).name
+
+    def _filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "money": self.money,
+            "percent": percent,
+            "quantity": lambda value: f"{value.normalize():f}",
+            "words": lambda amount, currency: amount_in_words(amount, currency, self.tag),
+            "masked": masked,
+            "cut": cut,
+            "day": _zoned(lambda at, zone, _: self.date(at, zone, self.forms.day)),
+            "short_day": _zoned(lambda at, zone, _: self.date(at, zone, self.forms.short_day)),
+            "instant": _zoned(lambda at, zone, _: self.instant(at, zone)),
+            "by": _zoned(lambda at, zone, _: self.deadline(at, zone)),
+            "by_short": _zoned(lambda at, zone, _: self.short_deadline(at, zone)),
+            "by_day": _zoned(lambda at, zone, _: self.last_day(at, zone, self.forms.day)),
+            "by_short_day": _zoned(
+                lambda at, zone, _: self.last_day(at, zone, self.forms.short_day)
+            ),
+            "time_left": _zoned(lambda at, _, now: self.time_left(at, now)),
+        }
+
+    def money(self, amount: Decimal, currency: str) -> str:
+        """The amount as people write it: ¥128,000.00 in Chinese, CNY 128,000.00 in English."""
+        sign = self.forms.currencies.get(currency)
+        if sign is None:
+            return str(format_currency(amount, currency, locale=self.locale))
+        return f"{sign}{amount:,.2f}" if amount >= 0 else f"-{sign}{-amount:,.2f}"
+
+    def date(self, at: datetime, zone: str, pattern: str) -> str:
+        """The day of an instant in a named zone."""
+        return str(format_datetime(at.astimezone(_zone(zone)), pattern, locale=self.locale))
+
+    def last_day(self, at: datetime, zone: str, pattern: str) -> str:
+        """The last day on which something that ends at `at` may still be done."""
+        return self.date(at - timedelta(microseconds=1), zone, pattern)
+
+    def instant(self, at: datetime, zone: str) -> str:
+        """Day, weekday, time and zone."""
+        return self._named(self.date(at, zone, self.forms.moment), at, zone)
+
+    def deadline(self, at: datetime, zone: str) -> str:
+        """A deadline, given as the first instant that is too late.
+
+        At midnight the day before is named, at its end: a reader takes "Saturday 00:00" for the
+        end of Saturday.
+        """
+        local = at.astimezone(_zone(zone))
+        if (local.hour, local.minute, local.second) != (0, 0, 0):
+            return self.instant(at, zone)
+        return self._named(self.last_day(at, zone, self.forms.day_end), at, zone)
+
+    def short_deadline(self, at: datetime, zone: str) -> str:
+        """A deadline without year and zone, for an SMS."""
+        local = at.astimezone(_zone(zone))
+        if (local.hour, local.minute, local.second) != (0, 0, 0):
+            return self.date(at, zone, self.forms.short_moment)
+        return self.last_day(at, zone, self.forms.short_day_end)
+
+    def closing_time(self, at: datetime, zone: str) -> str:
+        """HH:mm of a deadline; midnight is the day before's 23:59, as an SMS variable may hold."""
+        local = at.astimezone(_zone(zone))
+        return "23:59" if (local.hour, local.minute) == (0, 0) else f"{local:%H:%M}"
+
+    def _named(self, moment: str, at: datetime, zone: str) -> str:
+        local = at.astimezone(_zone(zone))
+        name = self.forms.zones.get(zone) or get_timezone_name(local, locale=self.locale)
+        return self.forms.zone.format(moment=moment, zone=name)
+
+    def time_left(self, at: datetime, now: datetime) -> str:
+        """In 2 days, 2 天后: whole units, rounded so that it never promises more than there is.
+
+        Days from 48 hours on (24 for what is past), hours from 2 hours on, else minutes.
+        """
+        left = at - now
+        size = abs(left)
+        unit, name = (_MINUTE, "minute")
+        if size >= (2 if left > timedelta(0) else 1) * _DAY:
+            unit, name = _DAY, "day"
+        elif size >= 2 * _HOUR:
+            unit, name = _HOUR, "hour"
+        whole = (size // unit) * unit * (1 if left >= timedelta(0) else -1)
+        text = format_timedelta(
+            whole or timedelta(seconds=1),
+            granularity=name,  # type: ignore[arg-type]
+            threshold=10**9,  # never a coarser unit: "1 week" for 6 days would be late
+            add_direction=True,
+            locale=self.locale,
+        )
+        return re.sub(r"(?<=\d)(?=[\u4e00-\u9fff])", " ", text)
+
+
+def _zoned(write: Callable[[datetime, str, datetime], str]) -> Callable[..., str]:
+    @pass_context
+    def write_in_context(context: Context, at: datetime) -> str:
+        return write(at, context["recipient"]["time_zone"], context["now"])
+
+    return write_in_context
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def masked(number: str) -> str:
+    """A phone number of which only its owner knows the rest: 138****1234."""
+    digits = number.removeprefix("+86")
+    if "*" in digits or len(digits) < 8:
+        return digits
+    return f"{digits[:-8]}****{digits[-4:]}"
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters, the last an ellipsis where some are left out."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _variable(text: str) -> str:
+    """The name in a message of Jinja: "'x' is undefined", "'dict object' has no attribute 'x'"."""
+    names = re.findall(r"'([^']*)'", text)
+    return repr(names[-1]) if names else f"({text})"
+
+
+def _read_forms(file: Path) -> Forms:
+    if not file.is_file():
+        return Forms()
+    try:
+        return Forms(**tomllib.loads(file.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{file.parent.name}/{file.name}: {error}") from None

@@ -1,0 +1,100 @@
+"""Notices made from the rules' own samples: for previews, the check of templates, and tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from schedules.calendar import WorkingCalendar
+from schedules.rule import Channel, Partner, PartnerData, Record, Rule, Sample, Stage, Tell
+from workers.model import Notice, NoticeItem, Recipient
+
+_NAMES = {"zh": "王晓明"}
+
+
+def sample_record(rule: Rule, sample: Sample, calendar: WorkingCalendar) -> Record:
+    """The record a sample describes. Raises ValueError where the sample breaks its own model."""
+    data = rule.Data.model_validate(dict(sample.data))
+    lines: tuple[Any, ...] = ()
+    if rule.Line is not None:
+        lines = tuple(rule.Line.model_validate(dict(line)) for line in sample.lines)
+    partner = PartnerData.model_validate({"ref": data.partner, **sample.partner})
+    return Record(
+        kind=rule.kind,
+        data=data,
+        opened_at=rule.opened_at(data),
+        deadline=rule.deadline(data, calendar),
+        partner=Partner(
+            partner.ref,
+            partner.name or partner.ref,
+            partner.type or "",
+            partner.parent,
+            partner.account_authenticated,
+        ),
+        lines=lines,
+        ladder=rule.ladder(data),
+        assessment=rule.assess(data, lines),
+    )
+
+
+def sample_notices(
+    rule: Rule, language: str, now: datetime, calendar: WorkingCalendar
+) -> Iterator[Notice]:
+    """For every message and channel of the cadence: each sample by itself, then all as a digest.
+
+    `now` is aware UTC. What is said after a deadline is said an hour after the sample's.
+    """
+    records = [sample_record(rule, sample, calendar) for sample in rule.samples(now)]
+    texts: dict[tuple[str, Channel], list[tuple[Stage, Tell, Record]]] = {}
+    for stage in rule.cadence.stages:
+        fitting = [record for record in records if rule.applies(stage, record) is None]
+        for tell in stage.tell:
+            for channel in tell.by:
+                told = texts.setdefault((tell.message, channel), [])
+                known = {record.ref for _, _, record in told}
+                told += [(stage, tell, record) for record in fitting if record.ref not in known]
+    for (_, channel), told in texts.items():
+        for one in told:
+            yield _notice(rule, language, now, channel, [one])
+        if len(told) > 1:
+            yield _notice(rule, language, now, channel, told)
+
+
+def _notice(
+    rule: Rule,
+    language: str,
+    now: datetime,
+    channel: Channel,
+    told: Sequence[tuple[Stage, Tell, Record]],
+) -> Notice:
+    tell = told[0][1]
+    records = [record for _, _, record in told]
+    at = now
+    if told[0][0].after_deadline:
+        ends = [record.deadline.at for record in records if record.deadline.at is not None]
+        at = max([now, *ends]) + timedelta(hours=1)
+    name = _NAMES.get(language.partition("-")[0], "Alex Chen")
+    refs = " ".join(record.ref for record in records)
+    seed = f"{rule.kind} {tell.message} {channel} {language} {refs}"
+    token = hashlib.sha256(seed.encode()).hexdigest()[:12]
+    return Notice(
+        uid=f"sample-{token}",
+        kind=rule.kind,
+        message=tell.message,
+        channel=channel,
+        recipient=Recipient(
+            ref=f"sample-{tell.role}",
+            name=name,
+            role=tell.role,
+            address="sample@example.com" if channel == "mail" else "+8613812345678",
+            language=language,
+            time_zone="Asia/Shanghai",
+        ),
+        items=tuple(NoticeItem(record, stage.name) for stage, _, record in told),
+        now=at,
+        list_url=f"https://due.example.com/l/{token}",
+        list_token=token,
+        unsubscribe_url=f"https://due.example.com/u/{token}",
+    )

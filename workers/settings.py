@@ -1,0 +1,362 @@
+"""Every setting: name, unit, default, meaning. docs/configuration.md is generated from here.
+
+Read once, from a TOML file and the environment (which wins): `DUEWATCH_MAIL__SENDER` sets
+`sender` in `[mail]`; `DATABASE_URL` and `BROKER_URL` are read under their usual names too.
+An unknown or wrong key is refused on start with its name and what it may be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import time, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from schedules.rule import Cadence, Channel, QuietHours, Rule, Stage, Tell, When
+from workers.errors import SettingsError
+
+DEFAULT_FILE = "duewatch.toml"
+PREFIX = "DUEWATCH_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _quiet(value: str) -> str:
+    QuietHours.parse(value)
+    return value
+
+
+Quiet = Annotated[str, AfterValidator(_quiet)]
+
+
+class Web(_Section):
+    """The web server: API, signed pages, inbox, health and metrics."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 is every interface.")
+    port: int = Field(8025, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    api_token: SecretStr | None = Field(
+        None,
+        description="Bearer token for /v1 and /inbox from other machines. "
+        "Without one only this machine is answered.",
+    )
+
+
+class Mail(_Section):
+    """Mail: who sends it and which providers carry it."""
+
+    providers: tuple[str, ...] = Field(
+        ("inbox",), min_length=1, description="Names of [providers.*] in order; the first is used."
+    )
+    sender: str = Field(
+        "Duewatch <duewatch@localhost.localdomain>", description="From: name and address."
+    )
+    reply_to: str = Field("", description="Reply-To address; empty for none.")
+    domain: str = Field("", description="Right side of Message-IDs; empty: the sender's domain.")
+    quiet_hours: Quiet = Field("none", description="Hours of the recipient without mail.")
+
+
+class Sms(_Section):
+    """SMS: signature, length and which providers carry it."""
+
+    providers: tuple[str, ...] = Field(
+        ("inbox",), min_length=1, description="Names of [providers.*] in order; the first is used."
+    )
+    signature: str = Field("伙伴中心", max_length=20, description="Shown in 【】 before the text.")
+    mainland: bool = Field(
+        True, description="Count parts as mainland carriers do: 70 or 67 characters of any kind."
+    )
+    countries: tuple[str, ...] = Field(
+        ("CN",), description="Countries (ISO 3166) whose numbers may be written to."
+    )
+    per_number_a_day: int = Field(
+        50, ge=1, description="Most SMS to one number in 24 hours; more wait."
+    )
+    quiet_hours: Quiet = Field("21:00-08:00", description="Hours of the recipient without SMS.")
+
+
+class Brand(_Section):
+    """What messages say of whoever sends them."""
+
+    name: str = Field("Partner Centre", description="Name in English messages.")
+    name_zh: str = Field("伙伴中心", description="Name in Chinese messages.")
+    contact: str = Field("", description="Whom to ask: shown at the end of each mail.")
+    partner_centre_url: str = Field(
+        "", description="Where a button leads when the record has no address of its own."
+    )
+
+
+class Delivery(_Section):
+    """How messages are handed to providers."""
+
+    concurrency: int = Field(10, ge=1, le=200, description="Messages handed over at a time.")
+    batch: int = Field(100, ge=1, le=1000, description="Messages claimed at a time.")
+    poll_s: float = Field(
+        2.0, gt=0, le=60, description="Seconds between looks at the database without a bell."
+    )
+    lease_s: float = Field(
+        15.0, ge=2, le=600, description="Seconds until a dead worker's messages are taken over."
+    )
+    attempts: int = Field(10, ge=1, le=50, description="Tries before a message has failed.")
+    first_retry_s: float = Field(60.0, gt=0, description="Seconds to the second try; then doubled.")
+    longest_retry_s: float = Field(4 * 3600.0, gt=0, description="Most seconds between two tries.")
+
+
+class Links(_Section):
+    """Signed links in messages."""
+
+    days: int = Field(30, ge=1, le=365, description="Days a link works after the message.")
+
+
+class Calendar(_Section):
+    """Working days."""
+
+    folder: Path | None = Field(
+        None, description="Folder of <year>.toml files that replace or add to the shipped years."
+    )
+
+
+class Logs(_Section):
+    """Logs: structured, without personal data."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else json."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+
+
+class TellSettings(_Section):
+    """Whom a stage tells."""
+
+    role: str
+    by: tuple[Channel, ...] = Field(("mail",), min_length=1)
+    message: str = "reminder"
+    or_else: str = "administrator"
+
+
+class StageSettings(_Section):
+    """Replaces parts of a stage, or adds one (then `when` and `tell` are needed)."""
+
+    when: str | None = Field(None, description="`due - 5 working days`, `opened + 3 days` …")
+    tell: tuple[TellSettings, ...] | None = Field(None, description="Roles, channels, messages.")
+    after_deadline: bool | None = Field(None, description="Said once the deadline has passed.")
+    urgent: bool | None = Field(None, description="Goes before what isn't urgent.")
+    off: bool = Field(False, description="Leaves this stage out.")
+
+    @field_validator("when")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            When.parse(value)
+        return value
+
+
+class RuleSettings(_Section):
+    """Changes one rule's cadence without touching code."""
+
+    enabled: bool = Field(True, description="false: never scanned.")
+    send_at: time | None = Field(None, description="Wall-clock time of day stages (recipient's).")
+    scan_every_s: int | None = Field(
+        None, ge=10, le=86400, description="Seconds between scans; a reminder is at most so late."
+    )
+    stages: dict[str, StageSettings] = Field(default_factory=dict, description="Stages by name.")
+
+
+class Settings(_Section):
+    """The whole of it."""
+
+    database_url: str = Field(
+        "sqlite:///duewatch.db",
+        description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
+    )
+    broker_url: str = Field(
+        "", description="redis://… or amqp://…; empty: in this process, with polling as the floor."
+    )
+    public_url: str = Field(
+        "", description="Address under which recipients reach this server; links start with it."
+    )
+    templates: Path | None = Field(None, description="Folder of templates; empty: those shipped.")
+    web: Web = Web()
+    mail: Mail = Mail()
+    sms: Sms = Sms()
+    brand: Brand = Brand()
+    delivery: Delivery = Delivery()
+    links: Links = Links()
+    calendar: Calendar = Calendar()
+    logs: Logs = Logs()
+    providers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="One table a provider; `type` defaults to its name."
+    )
+    rules: dict[str, RuleSettings] = Field(default_factory=dict, description="One table a rule.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite://", "postgresql://", "postgres://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"redis", "rediss", "amqp", "amqps"}:
+            raise ValueError("must begin with redis:// or amqp://, or be empty")
+        return value
+
+    @property
+    def base_url(self) -> str:
+        """Where links lead: the public address, or this machine's."""
+        return (self.public_url or f"http://{self.web.host}:{self.web.port}").rstrip("/")
+
+
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from a TOML file and the environment.
+
+    `file` None: `duewatch.toml` in the working folder, if it is there; DUEWATCH_FILE names another.
+    Raises SettingsError naming file, key and remedy.
+    """
+    environ = os.environ if environ is None else environ
+    named = file or (Path(environ["DUEWATCH_FILE"]) if environ.get("DUEWATCH_FILE") else None)
+    path = named or Path(DEFAULT_FILE)
+    values: dict[str, Any] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: isn't TOML: {error}") from None
+    elif named is not None:
+        raise SettingsError(f"{path}: no such file: write one with duewatch init {path}")
+    _overlay(values, environ)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path if path.exists() else None)) from None
+
+
+def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for short in ("DATABASE_URL", "BROKER_URL"):
+        if environ.get(short):
+            values[short.lower()] = environ[short]
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name == "DUEWATCH_FILE" or name.endswith("_COMPLETE"):
+            continue
+        keys = name.removeprefix(PREFIX).lower().split("__")
+        table = values
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise SettingsError(f"{name}: {key} isn't a table of settings")
+        table[keys[-1]] = _read(text)
+
+
+def _read(text: str) -> Any:
+    """A value from the environment: TOML where it reads as such (8025, true, ["a"]), else text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for one in error.errors():
+        key = ".".join(str(part) for part in one["loc"])
+        said = str(one["msg"]).removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            said = "there is no such setting" + _did_you_mean(one["loc"])
+        else:
+            said = f"{said} (it is {_shown(key, one.get('input'))})"
+        lines.append(f"{path or 'environment'}: {key}: {said}")
+    return "\n".join(lines)
+
+
+def _shown(key: str, value: Any) -> str:
+    secret = any(word in key for word in ("password", "secret", "token", "key"))
+    return "hidden" if secret else f"{value!r}"[:60]
+
+
+def _did_you_mean(loc: tuple[int | str, ...]) -> str:
+    model: Any = Settings
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None
+        if field is None:
+            break
+        model = field.annotation
+    names = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(str(loc[-1]), names, n=1)
+    return f": did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
+def cadence_of(rule: Rule, settings: Settings) -> Cadence:
+    """A rule's cadence with the changes of the settings file.
+
+    Raises SettingsError naming the key when a stage is unknown and not complete.
+    """
+    wanted = settings.rules.get(rule.kind)
+    if wanted is None:
+        return rule.cadence
+    stages = {one.name: one for one in rule.cadence.stages}
+    for name, change in wanted.stages.items():
+        if change.off:
+            stages.pop(name, None)
+            continue
+        stages[name] = _changed(rule, name, stages.get(name), change)
+    return Cadence(
+        stages=tuple(stages.values()),
+        send_at=wanted.send_at or rule.cadence.send_at,
+        scan_every=(
+            timedelta(seconds=wanted.scan_every_s)
+            if wanted.scan_every_s
+            else rule.cadence.scan_every
+        ),
+    )
+
+
+def _changed(rule: Rule, name: str, present: Stage | None, change: StageSettings) -> Stage:
+    tell = None
+    if change.tell is not None:
+        tell = tuple(Tell(one.role, one.by, one.message, one.or_else) for one in change.tell)
+    if present is None:
+        if change.when is None or tell is None:
+            known = ", ".join(one.name for one in rule.cadence.stages)
+            raise SettingsError(
+                f"rules.{rule.kind}.stages.{name}: there is no such stage ({known}); "
+                "a new one needs when and tell"
+            )
+        present = Stage(name, When.parse(change.when), tell)
+    return replace(
+        present,
+        when=When.parse(change.when) if change.when else present.when,
+        tell=tell or present.tell,
+        urgent=present.urgent if change.urgent is None else change.urgent,
+        after_deadline=(
+            present.after_deadline if change.after_deadline is None else change.after_deadline
+        ),
+    )
+
+
+def check_rules(settings: Settings, rules: Mapping[str, Rule]) -> None:
+    """Raises SettingsError when a `[rules.*]` table names no rule or an impossible stage."""
+    for kind in settings.rules:
+        if kind not in rules:
+            close = difflib.get_close_matches(kind, list(rules), n=1)
+            hint = f": did you mean {close[0]}?" if close else f"; there are {', '.join(rules)}"
+            raise SettingsError(f"rules.{kind}: there is no such rule{hint}")
+    for rule in rules.values():
+        cadence_of(rule, settings)

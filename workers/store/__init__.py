@@ -1,0 +1,42 @@
+"""The store: all SQL, each statement named, in two dialects.
+
+    engine      connections, transactions, schema versions
+    tables      what a row means
+    records     partners, contacts, records and their lists
+    outbox      runs, notifications, occurrences, attempts: planned, claimed, begun, finished
+    inbox       what the local inbox kept, as it is read
+    faults      a database that is away, told from a wrong statement
+    operations  what ops people list, count, pause, suppress and repair
+"""
+
+from __future__ import annotations
+
+from workers.store.engine import Database
+from workers.store.faults import is_away
+from workers.store.inbox import InboxPages
+from workers.store.operations import Operations
+from workers.store.outbox import Outbox
+from workers.store.records import RecordStore
+
+
+class Store:
+    """Everything that is kept, by concern. Each method is one transaction unless it takes one."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.records = RecordStore(database)
+        self.outbox = Outbox(database)
+        self.operations = Operations(database)
+        self.inbox = InboxPages(database)
+
+    @classmethod
+    async def open(cls, url: str, *, migrate: bool = True) -> Store:
+        """Opens the database (see Database.open)."""
+        return cls(await Database.open(url, migrate=migrate))
+
+    async def close(self) -> None:
+        """Gives back all connections."""
+        await self.database.close()
+
+
+__all__ = ["Store", "is_away"]

@@ -1,0 +1,16 @@
+"""Telling a database that is away from a statement that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database couldn't be reached or used just now, so that waiting may help."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    away = (OperationalError, InterfaceError, PoolTimeoutError, OSError, asyncio.TimeoutError)
+    return isinstance(error, away)

@@ -1,0 +1,547 @@
+"""What ops people list, count, pause, suppress and repair; and the proof that the ledger adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workers.errors import InputError, StateError, UnknownThingError
+from workers.model import MOVES, NotificationState, Outcome
+from workers.store.engine import Database, insert
+from workers.store.tables import (
+    attempts,
+    audit,
+    events,
+    inbox,
+    notifications,
+    occurrences,
+    pauses,
+    receipts,
+    records,
+    runs,
+    suppressions,
+)
+
+S = NotificationState
+UNKNOWN = "unknown"
+"""A filter, not a state: the last attempt's outcome isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One notification with all that belongs to it."""
+
+    row: Row[Any]
+    lines: Sequence[Row[Any]]
+    attempts: Sequence[Row[Any]]
+    receipts: Sequence[Row[Any]]
+
+
+class Operations:
+    """Statements for people. Everything that changes something writes the audit in the same breath."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def note(
+        self,
+        connection: AsyncConnection,
+        by: str,
+        action: str,
+        target: str,
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """Appends to the audit log."""
+        await connection.execute(
+            insert(connection, audit).values(
+                at=now, by=by, action=action, target=target, reason=reason
+            )
+        )
+
+    # --- notifications --------------------------------------------------------------------
+
+    async def notifications(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        channel: str | None = None,
+        address: str | None = None,
+        record_id: int | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[Row[Any]]:
+        """Notifications, newest first; `before` is the last id seen. `state` may be "unknown"."""
+        statement: Select[Any] = select(
+            notifications,
+            select(func.count())
+            .select_from(occurrences)
+            .where(
+                occurrences.c.notification_id == notifications.c.id,
+                occurrences.c.dropped.is_(None),
+            )
+            .scalar_subquery()
+            .label("line_count"),
+        )
+        if state == UNKNOWN:
+            statement = statement.where(_last_outcome_unknown())
+        elif state is not None:
+            statement = statement.where(notifications.c.state == state)
+        if kind is not None:
+            statement = statement.where(notifications.c.kind == kind)
+        if channel is not None:
+            statement = statement.where(notifications.c.channel == channel)
+        if address is not None:
+            statement = statement.where(notifications.c.address == address)
+        if before is not None:
+            statement = statement.where(notifications.c.id < before)
+        if record_id is not None:
+            statement = statement.where(
+                exists().where(
+                    occurrences.c.notification_id == notifications.c.id,
+                    occurrences.c.record_id == record_id,
+                )
+            )
+        async with self.database.read() as connection:
+            return list(
+                await connection.execute(
+                    statement.order_by(notifications.c.id.desc()).limit(limit)
+                )
+            )
+
+    async def whole(self, uid: str) -> Whole:
+        """One notification by its id or uid (or the uid's first 8 characters at least).
+
+        Raises UnknownThingError, or InputError when the beginning fits several.
+        """
+        fits = notifications.c.uid == uid
+        if uid.isdigit() and len(uid) < 12:
+            fits = notifications.c.id == int(uid)
+        elif 8 <= len(uid) < 32:
+            fits = notifications.c.uid.startswith(uid, autoescape=True)
+        async with self.database.read() as connection:
+            rows = list(await connection.execute(select(notifications).where(fits).limit(2)))
+            if not rows:
+                raise UnknownThingError(f"there is no notification {uid}: see duewatch list")
+            if len(rows) > 1:
+                raise InputError(f"several notifications begin with {uid}: give more of it")
+            row = rows[0]
+
+            async def of(table: Any, order: Any) -> list[Row[Any]]:
+                return list(
+                    await connection.execute(
+                        select(table).where(table.c.notification_id == row.id).order_by(order)
+                    )
+                )
+
+            lines = await connection.execute(
+                select(occurrences, records.c.ref, records.c.kind, records.c.state.label("record_state"))
+                .join(records, records.c.id == occurrences.c.record_id)
+                .where(occurrences.c.notification_id == row.id)
+                .order_by(occurrences.c.id)
+            )
+            return Whole(
+                row,
+                list(lines),
+                await of(attempts, attempts.c.number),
+                await of(receipts, receipts.c.id),
+            )
+
+    async def move(
+        self, uid: str, to: NotificationState, by: str, action: str, reason: str, now: datetime
+    ) -> Row[Any]:
+        """An operator's move: retry and release to pending, cancel to cancelled.
+
+        Raises UnknownThingError, and StateError when the move isn't legal from where it stands.
+        """
+        found = (await self.whole(uid)).row
+        async with self.database.write() as connection:
+            row = (
+                await connection.execute(
+                    select(notifications).where(notifications.c.id == found.id).with_for_update()
+                )
+            ).one()
+            if to not in MOVES[S(row.state)] or row.state == S.SENDING:
+                raise StateError(
+                    f"notification {row.uid[:8]} is {row.state}: it can't be moved to {to}"
+                )
+            await connection.execute(
+                update(notifications)
+                .where(notifications.c.id == row.id)
+                .values(
+                    state=to,
+                    reason=reason if to is S.CANCELLED else "",
+                    not_before=now,
+                    lease_until=None,
+                    # A worker that claimed it a moment ago must not begin.
+                    fence=notifications.c.fence + 1,
+                    changed_at=now,
+                )
+            )
+            await self.note(connection, by, action, f"notification {row.uid}", reason, now)
+            return row
+
+    async def kept(self, limit: int = 200, before: int | None = None) -> list[Row[Any]]:
+        """What the local inbox keeps, newest first, without the sources."""
+        columns = [column for column in inbox.c if column.name != "source"]
+        statement = select(*columns).order_by(inbox.c.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(inbox.c.id < before)
+        async with self.database.read() as connection:
+            return list(await connection.execute(statement))
+
+    async def kept_one(self, uid: str) -> Row[Any]:
+        """One message of the local inbox. Raises UnknownThingError."""
+        async with self.database.read() as connection:
+            found = await connection.execute(select(inbox).where(inbox.c.uid == uid))
+            row = found.first()
+        if row is None:
+            raise UnknownThingError(f"the inbox keeps no message {uid}")
+        return row
+
+    async def keep(
+        self, uid: str, channel: str, recipient: str, subject: str, source: bytes, now: datetime
+    ) -> None:
+        """Puts a message into the local inbox; the same uid twice is kept once."""
+        async with self.database.write() as connection:
+            await connection.execute(
+                insert(connection, inbox)
+                .values(
+                    uid=uid,
+                    channel=channel,
+                    recipient=recipient,
+                    subject=subject,
+                    source=source,
+                    kept_at=now,
+                )
+                .on_conflict_do_nothing()
+            )
+
+    async def kept_count(self) -> dict[str, int]:
+        """How many messages the local inbox keeps, by channel."""
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                select(inbox.c.channel, func.count()).group_by(inbox.c.channel)
+            )
+            return {row[0]: row[1] for row in rows}
+
+    # --- rules, records, suppressions -----------------------------------------------------
+
+    async def pause(self, kind: str, by: str, reason: str, now: datetime) -> None:
+        """Stops scans and sends of a rule. Raises StateError when it is paused already."""
+        async with self.database.write() as connection:
+            done = await connection.execute(
+                insert(connection, pauses)
+                .values(kind=kind, reason=reason, by=by, created_at=now)
+                .on_conflict_do_nothing()
+                .returning(pauses.c.kind)
+            )
+            if done.first() is None:
+                raise StateError(f"rule {kind} is paused already")
+            await self.note(connection, by, "pause", f"rule {kind}", reason, now)
+
+    async def resume(self, kind: str, by: str, reason: str, now: datetime) -> None:
+        """Lets a rule go on. Raises StateError when it isn't paused."""
+        async with self.database.write() as connection:
+            done = await connection.execute(delete(pauses).where(pauses.c.kind == kind))
+            if done.rowcount == 0:
+                raise StateError(f"rule {kind} isn't paused")
+            await self.note(connection, by, "resume", f"rule {kind}", reason, now)
+
+    async def paused(self) -> dict[str, Row[Any]]:
+        """The paused rules, with why, by whom and since when."""
+        async with self.database.read() as connection:
+            return {row.kind: row for row in await connection.execute(select(pauses))}
+
+    async def last_runs(self) -> dict[str, Row[Any]]:
+        """The latest run of each rule."""
+        newest = select(func.max(runs.c.id)).group_by(runs.c.kind)
+        async with self.database.read() as connection:
+            rows = await connection.execute(select(runs).where(runs.c.id.in_(newest)))
+            return {row.kind: row for row in rows}
+
+    async def run(self, run_id: int) -> Row[Any]:
+        """One run. Raises UnknownThingError."""
+        async with self.database.read() as connection:
+            row = (await connection.execute(select(runs).where(runs.c.id == run_id))).first()
+        if row is None:
+            raise UnknownThingError(f"there is no run {run_id}")
+        return row
+
+    async def suppress(
+        self, channel: str, address: str, kind: str, reason: str, by: str, now: datetime
+    ) -> bool:
+        """Stops writing to an address; false when it was stopped already."""
+        async with self.database.write() as connection:
+            done = await connection.execute(
+                insert(connection, suppressions)
+                .values(
+                    channel=channel,
+                    address=address,
+                    kind=kind,
+                    reason=reason,
+                    by=by,
+                    created_at=now,
+                )
+                .on_conflict_do_nothing()
+                .returning(suppressions.c.id)
+            )
+            made = done.first() is not None
+            if made:
+                await self.note(connection, by, "suppress", f"{channel} address", reason, now)
+            return made
+
+    async def lift(self, channel: str, address: str, by: str, reason: str, now: datetime) -> int:
+        """Lets an address be written to again; returns how many suppressions ended."""
+        async with self.database.write() as connection:
+            done = await connection.execute(
+                delete(suppressions).where(
+                    suppressions.c.channel == channel, suppressions.c.address == address
+                )
+            )
+            if done.rowcount:
+                await self.note(connection, by, "lift", f"{channel} address", reason, now)
+            return done.rowcount
+
+    async def suppressions(self, limit: int = 1000) -> list[Row[Any]]:
+        """Who isn't written to, and why, newest first."""
+        async with self.database.read() as connection:
+            return list(
+                await connection.execute(
+                    select(suppressions).order_by(suppressions.c.id.desc()).limit(limit)
+                )
+            )
+
+    async def unsubscribed(self, kind: str) -> frozenset[tuple[str, str]]:
+        """(channel, address) pairs that don't want this kind any more."""
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                select(suppressions.c.channel, suppressions.c.address).where(
+                    suppressions.c.kind == kind
+                )
+            )
+            return frozenset((row[0], row[1]) for row in rows)
+
+    async def change_record(
+        self, record_id: int, by: str, action: str, reason: str, now: datetime, **values: Any
+    ) -> None:
+        """An operator's change of one record (snooze, close); a send that began earlier looks again."""
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(records)
+                .where(records.c.id == record_id)
+                .values(**values, revision=records.c.revision + 1, changed_at=now)
+            )
+            await self.note(connection, by, action, f"record {record_id}", reason, now)
+
+    async def audit(self, limit: int = 100) -> list[Row[Any]]:
+        """What ops people did, newest first."""
+        async with self.database.read() as connection:
+            return list(
+                await connection.execute(select(audit).order_by(audit.c.id.desc()).limit(limit))
+            )
+
+    # --- events ---------------------------------------------------------------------------
+
+    async def event(
+        self, connection: AsyncConnection, source: str, event_id: str
+    ) -> Row[Any] | None:
+        """An event that was taken already."""
+        found = await connection.execute(
+            select(events).where(events.c.source == source, events.c.event_id == event_id)
+        )
+        return found.first()
+
+    async def remember_event(
+        self,
+        connection: AsyncConnection,
+        source: str,
+        event_id: str,
+        event_type: str,
+        digest: str,
+        outcome: str,
+        now: datetime,
+    ) -> None:
+        """Records that an event was taken, in the transaction of its effect."""
+        await connection.execute(
+            insert(connection, events).values(
+                source=source,
+                event_id=event_id,
+                type=event_type,
+                hash=digest,
+                outcome=outcome,
+                received_at=now,
+            )
+        )
+
+    # --- counting -------------------------------------------------------------------------
+
+    async def counts(self) -> dict[tuple[str, str, str], int]:
+        """Notifications by (kind, channel, state)."""
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                select(
+                    notifications.c.kind,
+                    notifications.c.channel,
+                    notifications.c.state,
+                    func.count(),
+                ).group_by(notifications.c.kind, notifications.c.channel, notifications.c.state)
+            )
+            return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+    async def oldest_pending(self, now: datetime) -> datetime | None:
+        """Since when the oldest notification that may be sent has been waiting."""
+        async with self.database.read() as connection:
+            found = await connection.execute(
+                select(notifications.c.not_before)
+                .where(notifications.c.state == S.PENDING, notifications.c.not_before <= now)
+                .order_by(notifications.c.not_before)
+                .limit(1)
+            )
+            row = found.first()
+            return None if row is None else row[0]
+
+    async def verify(self) -> list[tuple[str, int, str]]:
+        """The ledger's equations: (what, how many break it, what to look at). All must be 0."""
+        checks: list[tuple[str, Select[Any], str]] = [
+            (
+                "every notification is in one of the eight states",
+                select(func.count())
+                .select_from(notifications)
+                .where(notifications.c.state.not_in([state.value for state in S])),
+                "duewatch list",
+            ),
+            (
+                "every run planned as many notifications as there are of it",
+                select(func.count()).select_from(
+                    select(runs.c.id)
+                    .outerjoin(notifications, notifications.c.run_id == runs.c.id)
+                    .group_by(runs.c.id, runs.c.planned)
+                    .having(func.count(notifications.c.id) != runs.c.planned)
+                    .subquery()
+                ),
+                "a run's count and its notifications differ",
+            ),
+            (
+                "every stage is told at most once per record, contact and channel",
+                select(func.count()).select_from(
+                    select(occurrences.c.record_id)
+                    .where(occurrences.c.dropped.is_(None))
+                    .group_by(
+                        occurrences.c.record_id,
+                        occurrences.c.ladder,
+                        occurrences.c.stage,
+                        occurrences.c.channel,
+                        occurrences.c.contact,
+                    )
+                    .having(func.count() > 1)
+                    .subquery()
+                ),
+                "the unique key is missing: duewatch migrate",
+            ),
+            (
+                "everything accepted has an accepted attempt or a receipt",
+                select(func.count())
+                .select_from(notifications)
+                .where(
+                    notifications.c.state.in_([S.ACCEPTED, S.DELIVERED]),
+                    not_(
+                        exists().where(
+                            attempts.c.notification_id == notifications.c.id,
+                            attempts.c.outcome == Outcome.ACCEPTED,
+                        )
+                    ),
+                    not_(exists().where(receipts.c.notification_id == notifications.c.id)),
+                ),
+                "duewatch list --state accepted",
+            ),
+            (
+                "nothing pending, cancelled or suppressed counts as accepted",
+                select(func.count())
+                .select_from(notifications)
+                .where(
+                    notifications.c.state.in_([S.CANCELLED, S.SUPPRESSED]),
+                    exists().where(
+                        attempts.c.notification_id == notifications.c.id,
+                        attempts.c.outcome == Outcome.ACCEPTED,
+                    ),
+                ),
+                "duewatch list --state cancelled",
+            ),
+            (
+                "everything being sent has an open attempt",
+                select(func.count())
+                .select_from(notifications)
+                .where(
+                    notifications.c.state == S.SENDING,
+                    not_(
+                        exists().where(
+                            attempts.c.notification_id == notifications.c.id,
+                            attempts.c.ended_at.is_(None),
+                        )
+                    ),
+                ),
+                "duewatch list --state sending",
+            ),
+            (
+                "everything waiting to be sent still says something",
+                select(func.count())
+                .select_from(notifications)
+                .where(
+                    notifications.c.state == S.PENDING,
+                    not_(
+                        exists().where(
+                            occurrences.c.notification_id == notifications.c.id,
+                            occurrences.c.dropped.is_(None),
+                        )
+                    ),
+                ),
+                "duewatch list --state pending",
+            ),
+        ]
+        async with self.database.read() as connection:
+            return [
+                (what, int((await connection.execute(statement)).scalar_one()), where)
+                for what, statement, where in checks
+            ]
+
+    async def needs_a_person(self) -> dict[str, int]:
+        """How many things wait for somebody: held records, parked, failed and unknown messages."""
+        async with self.database.read() as connection:
+
+            async def number(statement: Select[Any]) -> int:
+                return int((await connection.execute(statement)).scalar_one())
+
+            def having(state: NotificationState) -> Select[Any]:
+                return (
+                    select(func.count())
+                    .select_from(notifications)
+                    .where(notifications.c.state == state)
+                )
+
+            held = select(func.count()).select_from(records).where(records.c.state == "held")
+            unknown = select(func.count()).select_from(notifications).where(_last_outcome_unknown())
+            return {
+                "held records": await number(held),
+                "parked": await number(having(S.PARKED)),
+                "failed": await number(having(S.FAILED)),
+                "unknown": await number(unknown),
+            }
+
+
+def _last_outcome_unknown() -> Any:
+    last = attempts.alias("last")
+    return and_(
+        or_(notifications.c.state == S.PARKED, notifications.c.state == S.PENDING),
+        exists().where(
+            last.c.notification_id == notifications.c.id,
+            last.c.number == notifications.c.attempt_count,
+            last.c.outcome == Outcome.UNKNOWN,
+        ),
+    )

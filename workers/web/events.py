@@ -1,0 +1,176 @@
+"""POST /v1/events: CloudEvents 1.0 over HTTP, one, many, or in binary mode.
+
+A single event answers 200, or a problem: 400 not JSON, 409 conflict, 422 refused. A batch answers
+200 when all were taken, else 422 with each event's result; the good ones are taken then too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import web
+
+from workers.app import App
+from workers.errors import DuewatchError, InputError
+from workers.events import EventIntake, EventResult, read_json
+from workers.scan import Scan
+from workers.web.access import Access
+from workers.web.problems import ProblemError, json_answer, read_body
+
+log = structlog.get_logger("events")
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_EVENTS = 1000
+"""In one batch."""
+_SINGLE = "application/cloudevents+json"
+_BATCH = "application/cloudevents-batch+json"
+STOP_S = 30.0
+"""How long a scan that an event began may still take when the server stops."""
+
+
+class Scans:
+    """Scans what events touched, after their answers; those that come meanwhile share the next."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._wanted: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self, kinds: set[str]) -> None:
+        """Has the kinds scanned soon."""
+        self._wanted |= kinds
+        if self._wanted and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run())
+
+    async def finish(self) -> None:
+        """Waits for what is under way; what isn't done within STOP_S is left to the clock."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_S)
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while self._wanted:
+            kind = min(self._wanted)
+            self._wanted.discard(kind)
+            try:
+                await self._scan.run(kind, trigger="event")
+            except DuewatchError as error:
+                log.info("no scan", kind=kind, why=str(error))
+            except Exception as error:
+                # The record is stored and due: the clock's next scan finds it.
+                log.error("scan", kind=kind, error=type(error).__name__)
+
+
+class Events:
+    """The door for producers. `outcomes` counts events by what became of them."""
+
+    def __init__(self, app: App, access: Access) -> None:
+        self._access = access
+        self._registry = app.registry
+        self._intake = EventIntake(app.store, app.registry, app.intake, app.clock)
+        self.scans = Scans(app.scan)
+        self.outcomes: Counter[str] = Counter()
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Adds the route."""
+        router.add_post("/v1/events", self._post)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        self._access.check(request, pages=False)
+        self._access.check_sender(request)
+        media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        body = await read_body(request, MAX_BODY_BYTES)
+        if media == _BATCH:
+            return await self._batch(_json(body))
+        if media == _SINGLE:
+            return await self._single(_json(body))
+        if "ce-specversion" in request.headers and media in {"", "application/json"}:
+            return await self._single({**_attributes(request.headers), "data": _json(body)})
+        raise ProblemError(
+            415,
+            "media-type",
+            "That isn't a CloudEvent in JSON",
+            f"Send Content-Type: {_SINGLE} for one event, {_BATCH} for several, or "
+            "application/json with ce- headers.",
+            headers={"Accept-Post": f"{_SINGLE}, {_BATCH}, application/json"},
+        )
+
+    async def _single(self, event: Any) -> web.Response:
+        (result,) = await self._take([event])
+        if result.well:
+            return json_answer(_shown(result))
+        raise _problem(result)
+
+    async def _batch(self, events: Any) -> web.Response:
+        if not isinstance(events, list) or len(events) > MAX_EVENTS:
+            raise ProblemError(
+                422,
+                "invalid-batch",
+                "The batch isn't a list of events",
+                f"Send a JSON array of at most {MAX_EVENTS} events.",
+            )
+        results = await self._take(events)
+        shown = [_shown(result) for result in results]
+        if all(result.well for result in results):
+            return json_answer({"results": shown})
+        bad = sum(not result.well for result in results)
+        raise ProblemError(
+            422,
+            "partly-refused",
+            f"{bad} of {len(results)} events were refused",
+            "The others are taken. Correct those named in results and send them again.",
+            results=shown,
+        )
+
+    async def _take(self, events: Sequence[Any]) -> list[EventResult]:
+        results = await self._intake.take(events)
+        for result in results:
+            self.outcomes[result.outcome if result.status == "taken" else result.status] += 1
+        enabled = set(self._registry.enabled())
+        self.scans.ask({kind for result in results for kind in result.kinds} & enabled)
+        return results
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return read_json(body)
+    except InputError as error:
+        raise ProblemError(
+            400, "invalid-json", "The body can't be read", f"The body {error}."
+        ) from None
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Attributes from ce- headers, percent-decoded (CloudEvents HTTP binding 1.0.2, 3.1.3.2)."""
+    found = {
+        name.lower().removeprefix("ce-"): unquote(value)
+        for name, value in headers.items()
+        if name.lower().startswith("ce-")
+    }
+    # `data` would stand where the body does.
+    return {name: value for name, value in found.items() if name != "data"}
+
+
+def _shown(result: EventResult) -> dict[str, Any]:
+    shown: dict[str, Any] = {"source": result.source, "id": result.id, "status": result.status}
+    if result.outcome:
+        shown["outcome"] = result.outcome
+    if not result.well:
+        problem = _problem(result)
+        shown["problem"] = problem.body
+    return shown
+
+
+def _problem(result: EventResult) -> ProblemError:
+    errors = [{"field": fault.field, "detail": fault.detail} for fault in result.faults]
+    detail = "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
+    if result.status == "conflict":
+        return ProblemError(
+            409, "event-conflict", "The event was sent before with other content", detail
+        )
+    return ProblemError(422, "invalid-event", "The event is wrong", detail, errors=errors)

@@ -1,0 +1,118 @@
+"""A kept mail, taken apart for looking at: headers, texts, files. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Literal
+
+Look = Literal["light", "dark", "own"]
+_DARK = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
+_LIGHT = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*light\s*\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An attachment. `media` is its type as the mail states it."""
+
+    name: str
+    media: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedMail:
+    """A mail's parts. `headers` are decoded, in their order."""
+
+    headers: tuple[tuple[str, str], ...]
+    html: str
+    text: str
+    files: tuple[File, ...]
+    source: bytes
+
+    def header(self, name: str) -> str:
+        """The first header of that name, or ""."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+def open_mail(source: bytes) -> OpenedMail:
+    """Takes a mail apart; what can't be read is shown as far as it can. Never raises."""
+    message = message_from_bytes(source, policy=policy.default)
+    html = text = ""
+    files: list[File] = []
+    for part in _leaves(message):
+        name = _safely(part.get_filename)
+        media = part.get_content_type()
+        if name or part.get_content_disposition() == "attachment":
+            files.append(File(_printable(name) or f"file-{len(files) + 1}", media, _bytes(part)))
+        elif media == "text/html" and not html:
+            html = _text(part)
+        elif media == "text/plain" and not text:
+            text = _text(part)
+        else:
+            files.append(File(f"part-{len(files) + 1}", media, _bytes(part)))
+    headers = tuple((name, _safely(lambda n=name: message[n])) for name in _names(message))
+    return OpenedMail(headers, html, text, tuple(files), source)
+
+
+def framed(html: str, look: Look) -> str:
+    """The mail's page for the frame: links open outside of it, and dark mode as it is wished."""
+    if look != "own":
+        html = _DARK.sub("@media all" if look == "dark" else "@media not all", html)
+        html = _LIGHT.sub("@media not all" if look == "dark" else "@media all", html)
+    scheme = {"light": "light only", "dark": "dark only", "own": "light dark"}[look]
+    # Within <head> the mail's own <base> would come later and lose: the first counts.
+    first = '<base target="_blank">'
+    last = f"<style>:root{{color-scheme:{scheme}!important}}</style>"
+    head = re.search(r"<head[^>]*>", html, re.IGNORECASE)
+    end = re.search(r"</head\s*>", html, re.IGNORECASE)
+    if head is None or end is None or end.start() < head.end():
+        return f"<!DOCTYPE html><meta charset=utf-8>{first}{last}{html}"
+    return html[: head.end()] + first + html[head.end() : end.start()] + last + html[end.start() :]
+
+
+def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
+    for part in message.walk():
+        if not part.is_multipart():
+            yield part
+
+
+def _names(message: EmailMessage) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in message.keys():  # noqa: SIM118  iterating a message gives nothing else
+        if name.lower() not in seen:
+            seen.add(name.lower())
+            yield name
+
+
+def _safely(read: object) -> str:
+    try:
+        value = read() if callable(read) else read
+    except Exception:  # the standard library's parsers raise many things on malformed headers
+        return "(unreadable)"
+    return str(value or "")
+
+
+def _bytes(part: EmailMessage) -> bytes:
+    try:
+        content = part.get_payload(decode=True)
+    except Exception:
+        return b""
+    return content if isinstance(content, bytes) else b""
+
+
+def _text(part: EmailMessage) -> str:
+    charset = part.get_content_charset() or "utf-8"
+    try:
+        return _bytes(part).decode(charset, "replace")
+    except LookupError:
+        return _bytes(part).decode("utf-8", "replace")
+
+
+def _printable(name: str) -> str:
+    """A file name for saving: no path, no control characters."""
+    plain = "".join(c for c in name if c.isprintable() and c not in '\\/:*?"<>|')
+    return plain.strip(". ")[:150]
