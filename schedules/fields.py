@@ -47,13 +47,15 @@ _MASK = re.compile(r"[*＊]{1,}")
 
 
 def is_masked(value: str | None) -> bool:
-    """True for what the partner centre's exports hide: `138****1234`, `z***@example.com`, `张**`."""
+    """True for what the partner centre's exports hide: `138****1234`, `z***@a.example`, `张**`."""
     return bool(value) and bool(_MASK.search(value or ""))
 
 
 def is_blank(value: object) -> bool:
     """True for what a file means by "nothing here": empty, a dash, N/A."""
-    return value is None or (isinstance(value, str) and value.strip() in {"", "-", "--", "N/A", "/"})
+    return value is None or (
+        isinstance(value, str) and value.strip() in {"", "-", "--", "N/A", "/"}
+    )
 
 
 def clean_text(value: str, limit: int = 200) -> str:
@@ -139,7 +141,7 @@ _INSTANT_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
 def read_instant(value: Any) -> datetime:
-    """An aware UTC instant from ISO 8601, `2026-11-20 10:00`, `2026/11/20` or `2026年11月20日 10:00`.
+    """An aware UTC instant: ISO 8601, `2026-11-20 10:00`, `2026/11/20`, `2026年11月20日 10:00`.
 
     Without an offset it is Beijing time; a bare date is its first moment there.
     Raises ValueError for dates that don't exist and years outside 2000 to 2199.
@@ -298,9 +300,7 @@ OptionalDay = Annotated[date | None, BeforeValidator(_optional(read_day))]
 Amount = Annotated[Decimal, BeforeValidator(lambda v: _amount(_required(v)))]
 """Money to the cent, in the record's currency."""
 Quantity = Annotated[Decimal, BeforeValidator(lambda v: _decimal(_required(v), 6))]
-OptionalQuantity = Annotated[
-    Decimal | None, BeforeValidator(_optional(lambda v: _decimal(v, 6)))
-]
+OptionalQuantity = Annotated[Decimal | None, BeforeValidator(_optional(lambda v: _decimal(v, 6)))]
 OptionalAmount = Annotated[Decimal | None, BeforeValidator(_optional(_amount))]
 Rate = Annotated[Decimal, BeforeValidator(lambda v: _rate(_required(v)))]
 """A tax rate as a fraction: 6% and 6 and 0.06 are all Decimal("0.06")."""

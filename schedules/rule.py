@@ -113,7 +113,7 @@ class ContactData(Data):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A person as the planner sees one. `quiet` maps a channel to its quiet hours, if any are set."""
+    """A person as the planner sees one. `quiet` is the person's own wish, as in ContactData."""
 
     ref: str
     partner: str
@@ -360,7 +360,7 @@ class Rule(ABC):
         return None
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """Who holds `role` for this record. Rules with people of their own in the record extend it."""
+        """Who holds `role` for this record; a rule whose records name people extends it."""
         return [contact for contact in contacts if contact.role == role]
 
     @abstractmethod

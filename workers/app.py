@@ -181,7 +181,9 @@ def build_providers(settings: Settings, link_key: str, keep: Keep) -> dict[str, 
         if channel not in found[kind].channels:
             raise SettingsError(f"{channel}.providers: {kind} doesn't carry {channel}")
         if name not in built:
-            context = ProviderContext(callback_url=_callback_url(settings, link_key, name), keep=keep)
+            context = ProviderContext(
+                callback_url=_callback_url(settings, link_key, name), keep=keep
+            )
             built[name] = found[kind](_provider_settings(found[kind], name, table), context)
     return built
 
@@ -197,7 +199,8 @@ def _provider_settings(
             key = ".".join(str(part) for part in ("providers", name, *one["loc"]))
             said = str(one["msg"]).removeprefix("Value error, ")
             if one["type"] == "extra_forbidden":
-                said = f"there is no such setting; there are {', '.join(provider.Settings.model_fields)}"
+                known = ", ".join(provider.Settings.model_fields)
+                said = f"there is no such setting; there are {known}"
             lines.append(f"{key}: {said}")
         raise SettingsError("\n".join(lines)) from None
 

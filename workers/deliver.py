@@ -12,62 +12,34 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import phonenumbers
 import structlog
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schedules.planner import Circumstances, Step, Told, Verdict, plan
 from workers.errors import (
     PermanentError,
     ProviderError,
-    TemplateError,
     TransientError,
     UnknownOutcomeError,
 )
+from workers.last_look import LastLook, Ready, Settled
 from workers.links import Links
-from workers.model import Notice, NoticeItem, NotificationState, Outcome, Recipient
-from workers.providers import Channel, Mail, Provider, Sms
-from workers.records import Records, Registry, Watched
+from workers.model import NotificationState, Outcome
+from workers.providers import Channel, Provider
+from workers.records import Registry
 from workers.render import Renderer
 from workers.settings import Settings
-from workers.store import Store
+from workers.store import AsyncConnection, Store
 from workers.store.outbox import Claimed, Finished
 
 log = structlog.get_logger("deliver")
 
 S = NotificationState
-SMS_A_MINUTE = 2
-"""To one number; carriers drop more (the vendor's limit for notices)."""
 RECORD_EVERY_S = 0.02
 """Outcomes that come within this time are recorded in one transaction."""
 FIRST_LOOK_S = 1.0
 """After this time a slow send no longer keeps the next chunk from beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A notification that passed the last look, rendered."""
-
-    claimed: Claimed
-    message: Mail | Sms
-    revisions: Mapping[int, int]
-    dropped: Mapping[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A notification that isn't sent now: moved to an end, or put off until a time."""
-
-    claimed: Claimed
-    reason: str
-    state: NotificationState | None = None
-    until: datetime | None = None
-    dropped: Mapping[int, str] = field(default_factory=dict)
 
 
 class Delivery:
@@ -84,11 +56,8 @@ class Delivery:
         clock: Callable[[], datetime],
     ) -> None:
         self.store = store
-        self.registry = registry
-        self.records = Records(store, registry)
-        self.renderer = renderer
+        self.look = LastLook(store, registry, renderer, links, settings, clock)
         self.providers = providers
-        self.links = links
         self.settings = settings
         self.clock = clock
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -231,7 +200,7 @@ class Delivery:
 
     async def _prepare(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """The last look, rendering and the commitment to send."""
-        looked = await self._look(claimed)
+        looked = await self.look.at(claimed)
         ready = [one for one in looked if isinstance(one, Ready)]
         now = self.clock()
         begun: list[Ready] = []
@@ -267,9 +236,7 @@ class Delivery:
             assert one.until is not None
             await self.store.outbox.put_off(connection, one.claimed, one.until, one.reason)
             return
-        if not await self.store.outbox.settle(
-            connection, one.claimed, one.state, one.reason, now
-        ):
+        if not await self.store.outbox.settle(connection, one.claimed, one.state, one.reason, now):
             return
         await self.store.outbox.drop(connection, one.dropped, now)
         self.outcomes[one.claimed.row.channel, one.state.value] += 1
@@ -287,131 +254,6 @@ class Delivery:
             for kind in ("*", row.kind)
             if (reason := found.get((row.channel, row.address, kind)))
         }
-
-    # --- the last look --------------------------------------------------------------------
-
-    async def _look(self, claimed: Sequence[Claimed]) -> list[Ready | Settled]:
-        """What the planner says now of each line; moot lines are dropped, and the rest rendered."""
-        now = self.clock()
-        store = self.store
-        async with store.database.read() as connection:
-            lines = await store.outbox.lines_of(connection, [one.id for one in claimed])
-            ids = {line.record_id for theirs in lines.values() for line in theirs}
-            rows = await store.records.by_ids(connection, ids)
-            watched, broken = await self.records.revive(connection, rows, with_lines=True)
-            recent = await self._recent_sms(connection, claimed, now)
-        around = {
-            kind: self.registry.around(kind, await store.operations.unsubscribed(kind))
-            for kind in {one.row.kind for one in claimed}
-        }
-        looked: list[Ready | Settled] = []
-        for one in claimed:
-            try:
-                verdicts = [
-                    (line, _last_word(line, watched, broken, now, around[one.row.kind]))
-                    for line in lines.get(one.id, [])
-                ]
-                looked.append(await self._decide(one, verdicts, watched, recent, now))
-            except Exception as error:
-                # One that can't be judged waits for a person; its neighbours go on.
-                log.exception("look", kind=one.row.kind, notification=one.row.uid)
-                why = f"can't be judged: {type(error).__name__}: {error}"
-                looked.append(Settled(one, why, S.PARKED))
-        return looked
-
-    async def _recent_sms(
-        self, connection: AsyncConnection, claimed: Sequence[Claimed], now: datetime
-    ) -> dict[str, tuple[int, int]]:
-        """For each number: how many SMS it got in the last minute and the last 24 hours."""
-        found: dict[str, tuple[int, int]] = {}
-        for number in {one.row.address for one in claimed if one.row.channel == "sms"}:
-            sent = [
-                await self.store.outbox.sent_since(connection, "sms", number, now - span)
-                for span in (timedelta(minutes=1), timedelta(days=1))
-            ]
-            found[number] = (sent[0], sent[1])
-        return found
-
-    async def _decide(
-        self,
-        one: Claimed,
-        verdicts: Sequence[tuple[Row[Any], Step | str]],
-        watched: Mapping[int, Watched],
-        recent: dict[str, tuple[int, int]],
-        now: datetime,
-    ) -> Ready | Settled:
-        keep = [line for line, said in verdicts if _is_due(said)]
-        later = [at for _, said in verdicts if (at := _coming_at(said)) is not None]
-        if not keep and later and len(later) == len(verdicts):
-            return Settled(one, "put off: quiet hours or snoozed", until=min(later))
-        dropped = {
-            line.id: said if isinstance(said, str) else said.why or said.verdict.value
-            for line, said in verdicts
-            if not _is_due(said)
-        }
-        if not keep:
-            reasons = "; ".join(dict.fromkeys(dropped.values()))
-            return Settled(one, f"moot: {reasons}", S.CANCELLED, dropped=dropped)
-        if one.row.channel == "sms" and (limit := self._sms_limit(one.row, recent, now)):
-            return limit if isinstance(limit, Settled) else Settled(one, limit[0], until=limit[1])
-        items = [watched[line.record_id] for line in keep]
-        notice = self.notice(one.row, list(zip(items, keep, strict=True)), now)
-        try:
-            message = await asyncio.to_thread(self.renderer.render, notice)
-        except TemplateError as error:
-            log.error("template", kind=one.row.kind, notification=one.row.uid, detail=str(error))
-            return Settled(one, str(error), S.PARKED, dropped=dropped)
-        except Exception as error:
-            log.error("render", kind=one.row.kind, notification=one.row.uid, error=repr(error))
-            why = f"can't be rendered: {type(error).__name__}: {error}"
-            return Settled(one, why, S.PARKED, dropped=dropped)
-        return Ready(one, message, {item.id: item.revision for item in items}, dropped)
-
-    def _sms_limit(
-        self, row: Row[Any], recent: dict[str, tuple[int, int]], now: datetime
-    ) -> Settled | tuple[str, datetime] | None:
-        region = phonenumbers.region_code_for_number(phonenumbers.parse(row.address))
-        if region not in self.settings.sms.countries:
-            return Settled(
-                Claimed(row, row.fence),
-                f"numbers of {region or 'no country'} aren't allowed: add it to sms.countries",
-                S.FAILED,
-            )
-        minute, day = recent[row.address]
-        if minute >= SMS_A_MINUTE:
-            return "put off: two SMS a minute to a number", now + timedelta(minutes=1)
-        if day >= self.settings.sms.per_number_a_day:
-            return "put off: sms.per_number_a_day is reached", now + timedelta(hours=1)
-        recent[row.address] = (minute + 1, day + 1)
-        return None
-
-    def notice(
-        self, row: Row[Any], items: Sequence[tuple[Watched, Row[Any]]], now: datetime
-    ) -> Notice:
-        """What the renderer needs of a notification, its most pressing records first."""
-        ordered = sorted(
-            items, key=lambda item: (item[0].record.deadline.at or item[0].record.opened_at)
-        )
-        return Notice(
-            uid=row.uid,
-            kind=row.kind,
-            message=row.message,
-            channel=row.channel,
-            recipient=Recipient(
-                ref=row.contact,
-                name=row.name,
-                role=row.role,
-                address=row.address,
-                language=row.language,
-                time_zone=row.time_zone,
-            ),
-            items=tuple(NoticeItem(one.record, line.stage) for one, line in ordered),
-            now=now,
-            attempt=row.attempt_count + 1,
-            list_url=self.links.url("list", row.id, row.link_until),
-            list_token=self.links.token("list", row.id, row.link_until),
-            unsubscribe_url=self.links.url("unsubscribe", row.id, row.link_until),
-        )
 
     # --- send and record ------------------------------------------------------------------
 
@@ -512,36 +354,3 @@ class Delivery:
                 await self.store.outbox.renew(list(self._held.values()), self._lease)
             except Exception as error:
                 log.error("lease", error=type(error).__name__, detail=str(error)[:200])
-
-
-def _last_word(
-    line: Row[Any],
-    watched: Mapping[int, Watched],
-    broken: Mapping[int, str],
-    now: datetime,
-    around: Circumstances,
-) -> Step | str:
-    """The planner's word on one line as if it hadn't been told yet, or why it can't be told."""
-    one = watched.get(line.record_id)
-    if one is None:
-        return broken.get(line.record_id, "the record is gone")
-    if one.record.ladder != line.ladder:
-        return "a new ladder has begun"
-    this = Told(line.stage, line.channel, line.contact)
-    planned = plan(one.record, one.contacts, one.told - {this}, now, around)
-    for step in planned.steps:
-        if step.contact is not None and Told(step.stage, step.channel, step.contact.ref) == this:
-            return step
-    state = one.record.assessment
-    if state.state != "open":
-        return f"the record is {state.state}: {state.why}"
-    return "the stage isn't told to this contact any more"
-
-
-def _is_due(said: Step | str) -> bool:
-    return isinstance(said, Step) and said.verdict is Verdict.DUE
-
-
-def _coming_at(said: Step | str) -> datetime | None:
-    coming = isinstance(said, Step) and said.verdict is Verdict.COMING
-    return said.at if coming and isinstance(said, Step) else None

@@ -64,9 +64,7 @@ class ProviderError(DuewatchError):
 class TransientError(ProviderError):
     """The provider can't take it now. `retry_after` is its wish, or None when it stated none."""
 
-    def __init__(
-        self, text: str, *, reply: str = "", retry_after: timedelta | None = None
-    ) -> None:
+    def __init__(self, text: str, *, reply: str = "", retry_after: timedelta | None = None) -> None:
         super().__init__(text, reply=reply)
         self.retry_after = retry_after
 

@@ -23,14 +23,13 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.fields import read_instant
 from schedules.rule import ContactData, LineData, PartnerData, State
 from workers.errors import InputError
 from workers.intake import Incoming, Intake, Taken
 from workers.records import Registry
-from workers.store import Store
+from workers.store import AsyncConnection, Store
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of one event, as compact JSON; longer lists come in files."""
@@ -413,9 +412,7 @@ def _fault(one: Any, model: type[BaseModel], place: str) -> Fault:
     return Fault(where, said)
 
 
-def _lines(
-    kind: str, model: type[LineData], record: BaseModel, given: Any
-) -> tuple[Incoming, ...]:
+def _lines(kind: str, model: type[LineData], record: BaseModel, given: Any) -> tuple[Incoming, ...]:
     """The list's rows; `line` is the place in the list where it isn't given."""
     if not isinstance(given, list | tuple) or len(given) > MAX_LINES:
         raise _RefusedError(Fault("/data/lines", f"must be a list of at most {MAX_LINES} lines"))
@@ -457,4 +454,3 @@ def _shown(value: Any) -> str:
 def _escaped(name: str) -> str:
     """A name within a JSON pointer, shortened to what a person recognises."""
     return _shown(name[:60]).replace("~", "~0").replace("/", "~1")
-

@@ -17,13 +17,11 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.fields import is_masked
 from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule, State
 from workers.records import Registry, digest
-from workers.store import Store
+from workers.store import AsyncConnection, Row, Store
 
 Clock = Callable[[], datetime]
 
@@ -245,10 +243,14 @@ class Intake:
         now: datetime,
         before: Row[Any] | None,
     ) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "partner": model.partner,
-            "hash": mark,
-        } | _order_of(model) | self._state(rule, model, lines, now, before=before)
+        row: dict[str, Any] = (
+            {
+                "partner": model.partner,
+                "hash": mark,
+            }
+            | _order_of(model)
+            | self._state(rule, model, lines, now, before=before)
+        )
         if before is None:
             return row | {
                 "kind": rule.kind,
@@ -328,7 +330,9 @@ def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list
 
 def _person_ref(model: Any) -> str:
     if isinstance(model, ContactData) and model.ref is None:
-        made = f"{model.partner}:{model.role or ''}:{model.mail or model.mobile or model.name or ''}"
+        made = (
+            f"{model.partner}:{model.role or ''}:{model.mail or model.mobile or model.name or ''}"
+        )
         return made if len(made) <= 200 else hashlib.sha256(made.encode()).hexdigest()
     return str(model.ref)
 

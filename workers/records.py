@@ -12,8 +12,6 @@ from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.calendar import QuietHours, WorkingCalendar
 from schedules.planner import Circumstances, Plan, Told, plan
@@ -32,7 +30,7 @@ from schedules.rule import (
 )
 from workers.errors import HeldError, UnknownThingError
 from workers.settings import Settings, cadence_of
-from workers.store import Store
+from workers.store import AsyncConnection, Row, Store
 
 log = structlog.get_logger("records")
 
@@ -92,7 +90,9 @@ class Registry:
         try:
             return rule.assess(data, lines), rule.deadline(data, self.calendar)
         except Exception as error:
-            why = f"the rule {rule.kind} can't judge it ({type(error).__name__}: {error}): report it"
+            why = (
+                f"the rule {rule.kind} can't judge it ({type(error).__name__}: {error}): report it"
+            )
             return Assessment(State.HELD, why), Deadline(None)
 
 
@@ -222,8 +222,9 @@ class Records:
             if lines and rule.Line is not None:
                 parsed = tuple(_parsed(rule.Line, one.hash, one.data) for one in lines)
         except ValidationError as error:
+            said = error.errors()[0]["msg"]
             raise HeldError(
-                f"{row.kind} {row.ref}: the rule no longer accepts its data: {error.errors()[0]['msg']}"
+                f"{row.kind} {row.ref}: the rule no longer accepts its data: {said}"
             ) from None
         if lines is not None and row.state == State.OPEN:
             assessment, _ = self.registry.judge(rule, data, parsed)
@@ -248,7 +249,9 @@ class Records:
         """
         rows = await self.store.records.find(ref, kind)
         if not rows:
-            raise UnknownThingError(f"there is no {kind or 'record'} {ref}: import or send it first")
+            raise UnknownThingError(
+                f"there is no {kind or 'record'} {ref}: import or send it first"
+            )
         if len(rows) > 1:
             kinds = ", ".join(row.kind for row in rows)
             raise UnknownThingError(f"{ref} names several records ({kinds}): give the kind too")

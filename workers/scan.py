@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.planner import Circumstances, Plan, Step
 from schedules.rule import State
@@ -22,7 +21,7 @@ from workers.errors import StateError
 from workers.model import NotificationState
 from workers.records import Records, Registry, Watched, plan_all
 from workers.settings import Settings
-from workers.store import Store
+from workers.store import AsyncConnection, Store
 
 log = structlog.get_logger("scan")
 

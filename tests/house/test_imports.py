@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 # Lowest first: a part of workers/ imports only from the floors below its own.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),  # everything may raise
-    frozenset({"model", "links"}),  # what states there are, what a signature is worth: pure
+    frozenset({"model", "links", "sms"}),  # states, what a signature is worth, SMS parts: pure
     # these know each other by nothing but the model, so that each can be replaced alone
     frozenset({"providers", "sources", "render", "store", "settings"}),
     frozenset({"records"}),  # rows as the planner sees them
+    frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
     frozenset({"intake", "scan", "deliver"}),  # the three acts
     frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
@@ -37,7 +38,7 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "aiosmtplib": ("workers/providers/",),
     "click": ("workers/cli", "workers/demo"),  # only people's commands print and ask
     "rich": ("workers/cli", "workers/demo"),
-    "xlsxwriter": ("workers/render/",),
+    "xlsxwriter": ("workers/render/", "workers/demo/"),  # the demo makes files as people have them
     "typst": ("workers/render/",),
     "python_calamine": ("workers/sources/",),
     "pickle": (),  # a stored object is code that somebody else may have written

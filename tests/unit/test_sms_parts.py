@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.render.sms import Parts, count_parts, fit_variable, is_figure
+from workers.sms import Parts, count_parts, fit_variable, is_figure
 
 # 3GPP TS 23.038 6.2.1: the whole basic table without the escape, and the extension table.
 BASIC = (

@@ -48,7 +48,7 @@ from workers.providers._wire import (
     require_e164,
     without_addresses,
 )
-from workers.render.sms import fit_variable, is_figure
+from workers.sms import fit_variable, is_figure
 
 _PATH = "/sms/batchSendDiffSms/v1"
 _ALGORITHM = "SDK-HMAC-SHA256"

@@ -32,7 +32,7 @@ from workers.render.labels import labels
 from workers.render.language import FALLBACK, Language
 from workers.render.mail import Attachment, Draft, UnsafeMailError, ascii_address, build, mailbox
 from workers.render.samples import sample_notices
-from workers.render.sms import count_parts, fit_variable
+from workers.sms import count_parts, fit_variable
 
 MAIL_PARTS: Final = ("subject.txt", "txt", "html")
 SMS_PARTS: Final = ("sms.txt",)

@@ -1,15 +1,20 @@
 """The store: all SQL, each statement named, in two dialects.
 
-    engine      connections, transactions, schema versions
-    tables      what a row means
-    records     partners, contacts, records and their lists
-    outbox      runs, notifications, occurrences, attempts: planned, claimed, begun, finished
-    inbox       what the local inbox kept, as it is read
-    faults      a database that is away, told from a wrong statement
-    operations  what ops people list, count, pause, suppress and repair
+engine      connections, transactions, schema versions
+tables      what a row means
+records     partners, contacts, records and their lists
+outbox      runs, notifications, occurrences, attempts: planned, claimed, begun, finished
+inbox       what the local inbox kept, as it is read
+faults      a database that is away, told from a wrong statement
+aftermath   the sweep of what dead workers left, and receipts
+operations  what ops people list, pause, suppress and repair
+ledger      what stands where, and the proof that it adds up
 """
 
 from __future__ import annotations
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.store.engine import Database
 from workers.store.faults import is_away
@@ -39,4 +44,4 @@ class Store:
         await self.database.close()
 
 
-__all__ = ["Store", "is_away"]
+__all__ = ["AsyncConnection", "Row", "Store", "is_away"]

@@ -102,13 +102,16 @@ class Database:
         await self.migrate()
 
     async def migrate(self) -> str:
-        """Brings the schema to the newest version and returns it. Safe to run by several at once."""
+        """Brings the schema to the newest version, which it returns; several may do so at once."""
         from workers.store.migrations.env import upgrade  # Alembic: 100 ms, only when needed
 
         # One transaction: whoever finds the schema finds these values too.
         async with self._migrating() as connection:
             await connection.run_sync(upgrade)
-            for key, value in (("link_key", secrets.token_hex(32)), ("epoch", secrets.token_hex(8))):
+            for key, value in (
+                ("link_key", secrets.token_hex(32)),
+                ("epoch", secrets.token_hex(8)),
+            ):
                 statement = insert(connection, meta).values(key=key, value=value)
                 await connection.execute(statement.on_conflict_do_nothing())
         return newest_version()

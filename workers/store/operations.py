@@ -1,4 +1,4 @@
-"""What ops people list, count, pause, suppress and repair; and the proof that the ledger adds up."""
+"""What ops people list, pause, suppress and repair."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy import Row, Select, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.errors import InputError, StateError, UnknownThingError
-from workers.model import MOVES, NotificationState, Outcome
-from workers.store.engine import Database, insert
+from workers.model import MOVES, NotificationState
+from workers.store.engine import insert
+from workers.store.ledger import Ledger, last_outcome_unknown
 from workers.store.tables import (
     attempts,
     audit,
@@ -42,11 +43,8 @@ class Whole:
     receipts: Sequence[Row[Any]]
 
 
-class Operations:
-    """Statements for people. Everything that changes something writes the audit in the same breath."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
+class Operations(Ledger):
+    """Statements for people; whatever changes something writes the audit in its transaction."""
 
     async def note(
         self,
@@ -90,7 +88,7 @@ class Operations:
             .label("line_count"),
         )
         if state == UNKNOWN:
-            statement = statement.where(_last_outcome_unknown())
+            statement = statement.where(last_outcome_unknown())
         elif state is not None:
             statement = statement.where(notifications.c.state == state)
         if kind is not None:
@@ -110,9 +108,7 @@ class Operations:
             )
         async with self.database.read() as connection:
             return list(
-                await connection.execute(
-                    statement.order_by(notifications.c.id.desc()).limit(limit)
-                )
+                await connection.execute(statement.order_by(notifications.c.id.desc()).limit(limit))
             )
 
     async def whole(self, uid: str) -> Whole:
@@ -141,7 +137,12 @@ class Operations:
                 )
 
             lines = await connection.execute(
-                select(occurrences, records.c.ref, records.c.kind, records.c.state.label("record_state"))
+                select(
+                    occurrences,
+                    records.c.ref,
+                    records.c.kind,
+                    records.c.state.label("record_state"),
+                )
                 .join(records, records.c.id == occurrences.c.record_id)
                 .where(occurrences.c.notification_id == row.id)
                 .order_by(occurrences.c.id)
@@ -331,7 +332,7 @@ class Operations:
     async def change_record(
         self, record_id: int, by: str, action: str, reason: str, now: datetime, **values: Any
     ) -> None:
-        """An operator's change of one record (snooze, close); a send that began earlier looks again."""
+        """An operator's change of one record; a send that began before it looks again."""
         async with self.database.write() as connection:
             await connection.execute(
                 update(records)
@@ -379,169 +380,3 @@ class Operations:
                 received_at=now,
             )
         )
-
-    # --- counting -------------------------------------------------------------------------
-
-    async def counts(self) -> dict[tuple[str, str, str], int]:
-        """Notifications by (kind, channel, state)."""
-        async with self.database.read() as connection:
-            rows = await connection.execute(
-                select(
-                    notifications.c.kind,
-                    notifications.c.channel,
-                    notifications.c.state,
-                    func.count(),
-                ).group_by(notifications.c.kind, notifications.c.channel, notifications.c.state)
-            )
-            return {(row[0], row[1], row[2]): row[3] for row in rows}
-
-    async def oldest_pending(self, now: datetime) -> datetime | None:
-        """Since when the oldest notification that may be sent has been waiting."""
-        async with self.database.read() as connection:
-            found = await connection.execute(
-                select(notifications.c.not_before)
-                .where(notifications.c.state == S.PENDING, notifications.c.not_before <= now)
-                .order_by(notifications.c.not_before)
-                .limit(1)
-            )
-            row = found.first()
-            return None if row is None else row[0]
-
-    async def verify(self) -> list[tuple[str, int, str]]:
-        """The ledger's equations: (what, how many break it, what to look at). All must be 0."""
-        checks: list[tuple[str, Select[Any], str]] = [
-            (
-                "every notification is in one of the eight states",
-                select(func.count())
-                .select_from(notifications)
-                .where(notifications.c.state.not_in([state.value for state in S])),
-                "duewatch list",
-            ),
-            (
-                "every run planned as many notifications as there are of it",
-                select(func.count()).select_from(
-                    select(runs.c.id)
-                    .outerjoin(notifications, notifications.c.run_id == runs.c.id)
-                    .group_by(runs.c.id, runs.c.planned)
-                    .having(func.count(notifications.c.id) != runs.c.planned)
-                    .subquery()
-                ),
-                "a run's count and its notifications differ",
-            ),
-            (
-                "every stage is told at most once per record, contact and channel",
-                select(func.count()).select_from(
-                    select(occurrences.c.record_id)
-                    .where(occurrences.c.dropped.is_(None))
-                    .group_by(
-                        occurrences.c.record_id,
-                        occurrences.c.ladder,
-                        occurrences.c.stage,
-                        occurrences.c.channel,
-                        occurrences.c.contact,
-                    )
-                    .having(func.count() > 1)
-                    .subquery()
-                ),
-                "the unique key is missing: duewatch migrate",
-            ),
-            (
-                "everything accepted has an accepted attempt or a receipt",
-                select(func.count())
-                .select_from(notifications)
-                .where(
-                    notifications.c.state.in_([S.ACCEPTED, S.DELIVERED]),
-                    not_(
-                        exists().where(
-                            attempts.c.notification_id == notifications.c.id,
-                            attempts.c.outcome == Outcome.ACCEPTED,
-                        )
-                    ),
-                    not_(exists().where(receipts.c.notification_id == notifications.c.id)),
-                ),
-                "duewatch list --state accepted",
-            ),
-            (
-                "nothing pending, cancelled or suppressed counts as accepted",
-                select(func.count())
-                .select_from(notifications)
-                .where(
-                    notifications.c.state.in_([S.CANCELLED, S.SUPPRESSED]),
-                    exists().where(
-                        attempts.c.notification_id == notifications.c.id,
-                        attempts.c.outcome == Outcome.ACCEPTED,
-                    ),
-                ),
-                "duewatch list --state cancelled",
-            ),
-            (
-                "everything being sent has an open attempt",
-                select(func.count())
-                .select_from(notifications)
-                .where(
-                    notifications.c.state == S.SENDING,
-                    not_(
-                        exists().where(
-                            attempts.c.notification_id == notifications.c.id,
-                            attempts.c.ended_at.is_(None),
-                        )
-                    ),
-                ),
-                "duewatch list --state sending",
-            ),
-            (
-                "everything waiting to be sent still says something",
-                select(func.count())
-                .select_from(notifications)
-                .where(
-                    notifications.c.state == S.PENDING,
-                    not_(
-                        exists().where(
-                            occurrences.c.notification_id == notifications.c.id,
-                            occurrences.c.dropped.is_(None),
-                        )
-                    ),
-                ),
-                "duewatch list --state pending",
-            ),
-        ]
-        async with self.database.read() as connection:
-            return [
-                (what, int((await connection.execute(statement)).scalar_one()), where)
-                for what, statement, where in checks
-            ]
-
-    async def needs_a_person(self) -> dict[str, int]:
-        """How many things wait for somebody: held records, parked, failed and unknown messages."""
-        async with self.database.read() as connection:
-
-            async def number(statement: Select[Any]) -> int:
-                return int((await connection.execute(statement)).scalar_one())
-
-            def having(state: NotificationState) -> Select[Any]:
-                return (
-                    select(func.count())
-                    .select_from(notifications)
-                    .where(notifications.c.state == state)
-                )
-
-            held = select(func.count()).select_from(records).where(records.c.state == "held")
-            unknown = select(func.count()).select_from(notifications).where(_last_outcome_unknown())
-            return {
-                "held records": await number(held),
-                "parked": await number(having(S.PARKED)),
-                "failed": await number(having(S.FAILED)),
-                "unknown": await number(unknown),
-            }
-
-
-def _last_outcome_unknown() -> Any:
-    last = attempts.alias("last")
-    return and_(
-        or_(notifications.c.state == S.PARKED, notifications.c.state == S.PENDING),
-        exists().where(
-            last.c.notification_id == notifications.c.id,
-            last.c.number == notifications.c.attempt_count,
-            last.c.outcome == Outcome.UNKNOWN,
-        ),
-    )

@@ -13,14 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Row,
     and_,
     bindparam,
-    case,
     exists,
     func,
-    literal_column,
     not_,
     or_,
     select,
@@ -29,16 +26,14 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import MOVES, NotificationState, Outcome
-from workers.providers import Report
-from workers.store.engine import Database, insert
+from workers.store.aftermath import Aftermath, plain
+from workers.store.engine import insert
 from workers.store.records import chunks
 from workers.store.tables import (
-    Instant,
     attempts,
     notifications,
     occurrences,
     pauses,
-    receipts,
     records,
     runs,
     suppressions,
@@ -74,19 +69,8 @@ class Finished:
     address_is_bad: bool = False
 
 
-class Outbox:
+class Outbox(Aftermath):
     """The ledger. Methods that take a connection join its transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def _db_now(self, plus: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-        """The database's own clock, plus a span."""
-        seconds = plus.total_seconds()
-        if self.database.dialect == "sqlite":
-            form = "%Y-%m-%dT%H:%M:%f000Z"
-            return literal_column(f"strftime('{form}', 'now', '{seconds:+.3f} seconds')", Instant)
-        return literal_column(f"(clock_timestamp() + interval '{seconds:.3f} seconds')", Instant)
 
     # --- runs -----------------------------------------------------------------------------
 
@@ -98,9 +82,7 @@ class Outbox:
             statement = insert(connection, runs).values(
                 kind=kind, fire_at=fire_at, trigger=trigger, started_at=now, missed=missed
             )
-            done = await connection.execute(
-                statement.on_conflict_do_nothing().returning(runs.c.id)
-            )
+            done = await connection.execute(statement.on_conflict_do_nothing().returning(runs.c.id))
             found = done.scalar()
             return None if found is None else int(found)
 
@@ -250,7 +232,7 @@ class Outbox:
     async def suppressed(
         self, connection: AsyncConnection, addresses: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str, str], str]:
-        """Why these (channel, address) pairs aren't written to: (channel, address, kind) -> reason."""
+        """Why these addresses aren't written to: (channel, address, kind) -> reason."""
         found: dict[tuple[str, str, str], str] = {}
         for part in chunks({address for _, address in addresses}):
             rows = await connection.execute(
@@ -271,9 +253,7 @@ class Outbox:
                 notifications.c.address == address,
                 or_(
                     notifications.c.accepted_at >= since,
-                    and_(
-                        notifications.c.state == S.SENDING, notifications.c.changed_at >= since
-                    ),
+                    and_(notifications.c.state == S.SENDING, notifications.c.changed_at >= since),
                 ),
             )
         )
@@ -397,14 +377,14 @@ class Outbox:
 
     async def _finish(self, connection: AsyncConnection, one: Finished, now: datetime) -> bool:
         _check(S.SENDING, one.state)
-        reply = _plain(one.reply)
+        reply = plain(one.reply)
         values: dict[str, Any] = {
             "state": one.state,
-            "reason": _plain(one.reason),
+            "reason": plain(one.reason),
             "changed_at": now,
         }
         if one.state is S.ACCEPTED:
-            values |= {"accepted_at": now, "reference": _plain(one.reference or "")[:200] or None}
+            values |= {"accepted_at": now, "reference": plain(one.reference or "")[:200] or None}
         if one.again_at is not None:
             values["not_before"] = one.again_at
         if not await self._fenced(connection, one.claimed, S.SENDING, **values):
@@ -421,153 +401,17 @@ class Outbox:
         if one.address_is_bad:
             row = one.claimed.row
             await self.suppress(
-                connection, row.channel, row.address, "*", f"refused: {reply[:200]}", "provider", now
+                connection,
+                row.channel,
+                row.address,
+                "*",
+                f"refused: {reply[:200]}",
+                "provider",
+                now,
             )
         return True
-
-    async def suppress(
-        self,
-        connection: AsyncConnection,
-        channel: str,
-        address: str,
-        kind: str,
-        reason: str,
-        by: str,
-        now: datetime,
-    ) -> bool:
-        """Stops writing to an address; false when it was stopped already."""
-        done = await connection.execute(
-            insert(connection, suppressions)
-            .values(
-                channel=channel, address=address, kind=kind, reason=reason, by=by, created_at=now
-            )
-            .on_conflict_do_nothing()
-            .returning(suppressions.c.id)
-        )
-        return done.first() is not None
-
-    # --- sweep and receipts ---------------------------------------------------------------
-
-    async def sweep(self, repeatable: Collection[str], now: datetime) -> tuple[int, int]:
-        """Settles what dead workers left in flight; returns (to be sent again, parked).
-
-        Their outcome is unknown. `repeatable` providers get the message again with the same id;
-        for others it is parked until a receipt or a person says more.
-        """
-        again = notifications.c.provider.in_(list(repeatable))
-        async with self.database.write() as connection:
-            rows = list(
-                await connection.execute(
-                    update(notifications)
-                    .where(
-                        notifications.c.state == S.SENDING,
-                        notifications.c.lease_until < self._db_now(),
-                    )
-                    .values(
-                        state=case((again, S.PENDING.value), else_=S.PARKED.value),
-                        reason=case(
-                            (again, ""),
-                            else_="unknown outcome: the worker ended while it was being handed over",
-                        ),
-                        lease_until=None,
-                        fence=notifications.c.fence + 1,
-                        changed_at=now,
-                    )
-                    .returning(notifications.c.id, notifications.c.state)
-                )
-            )
-            for part in chunks([row.id for row in rows]):
-                await connection.execute(
-                    update(attempts)
-                    .where(attempts.c.notification_id.in_(part), attempts.c.ended_at.is_(None))
-                    .values(
-                        ended_at=now,
-                        outcome=Outcome.UNKNOWN,
-                        reply="the worker ended before the reply came",
-                    )
-                )
-        parked = sum(row.state == S.PARKED for row in rows)
-        return len(rows) - parked, parked
-
-    async def receive(self, provider: str, report: Report, now: datetime) -> bool:
-        """Records a provider's later word; false when no notification fits it.
-
-        The same report twice changes nothing. `delivered` counts once all parts are.
-        """
-        async with self.database.write() as connection:
-            row = await self._reported(connection, provider, report)
-            if row is None:
-                return False
-            done = await connection.execute(
-                insert(connection, receipts)
-                .values(
-                    notification_id=row.id,
-                    status=report.status,
-                    detail=report.detail[:200],
-                    part=report.part,
-                    parts=report.parts,
-                    at=report.at or now,
-                )
-                .on_conflict_do_nothing()
-                .returning(receipts.c.id)
-            )
-            if done.first() is not None:
-                await self._apply(connection, row, report, now)
-            return True
-
-    async def _reported(
-        self, connection: AsyncConnection, provider: str, report: Report
-    ) -> Row[Any] | None:
-        fits = and_(
-            notifications.c.provider == provider,
-            notifications.c.reference == report.reference,
-        )
-        if report.uid:
-            fits = notifications.c.uid == report.uid
-        found = await connection.execute(select(notifications).where(fits).with_for_update())
-        return found.first()
-
-    async def _apply(
-        self, connection: AsyncConnection, row: Row[Any], report: Report, now: datetime
-    ) -> None:
-        state: NotificationState | None = None
-        if report.status == "delivered":
-            parts = await connection.execute(
-                select(func.count(func.distinct(receipts.c.part))).where(
-                    receipts.c.notification_id == row.id, receipts.c.status == "delivered"
-                )
-            )
-            state = S.DELIVERED if parts.scalar_one() >= report.parts else None
-        elif report.status in {"bounced", "complained"}:
-            state = S.FAILED
-        if report.address_is_bad or report.status == "complained":
-            await self.suppress(
-                connection, row.channel, row.address, "*", report.detail[:200], "receipt", now
-            )
-        # A parked message of unknown outcome is settled by the first report on it.
-        settled = {S.ACCEPTED, S.DELIVERED, S.PARKED, S.SENDING}
-        if state is not None and S(row.state) in settled and row.state != state:
-            await connection.execute(
-                update(notifications)
-                .where(notifications.c.id == row.id)
-                .values(
-                    state=state,
-                    reason="" if state is S.DELIVERED else report.detail[:200],
-                    accepted_at=func.coalesce(notifications.c.accepted_at, now),
-                    lease_until=None,
-                    fence=notifications.c.fence + 1,
-                    changed_at=now,
-                )
-            )
-
-
-def _plain(text: str) -> str:
-    """What both databases take as text: a provider's word mustn't keep others from being written."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 def _check(before: NotificationState, after: NotificationState) -> None:
     if after not in MOVES[before]:
         raise ValueError(f"a notification can't move from {before} to {after}")
-
-

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from workers.app import App
-from workers.render.sms import count_parts
+from workers.sms import count_parts
 from workers.web.access import Access
 from workers.web.mails import Look, OpenedMail, framed, open_mail
 from workers.web.problems import page, reader_language

@@ -114,7 +114,7 @@ class LinkViews:
         ]
         if not items:
             return None
-        return self._app.delivery.notice(opened.whole.row, items, self._app.clock())
+        return self._app.delivery.look.notice(opened.whole.row, items, self._app.clock())
 
     async def _make(self, make: Callable[[], T]) -> T:
         async with self._room:

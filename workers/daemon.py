@@ -1,0 +1,113 @@
+"""The daemon: web, scheduler and worker in one process, or each alone, with the same code.
+
+On SIGTERM or SIGINT it stops taking on work, finishes what is in flight, and ends with 0. When one
+of its parts dies it stops the others and ends with an error, so that a supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from datetime import datetime
+
+import structlog
+
+from schedules.clock import Ticker, missed_firings
+from workers.app import App, open_app
+from workers.errors import DuewatchError
+from workers.settings import Settings
+from workers.web.listen import listen
+
+log = structlog.get_logger("daemon")
+
+ROLES = ("web", "scheduler", "worker")
+DRAIN_S = 30.0
+"""Longest time from the signal to the end; what is still in flight then is swept up as unknown."""
+
+
+async def run_daemon(settings: Settings, roles: Collection[str] = ROLES) -> None:
+    """Opens everything, serves until a signal, closes. Raises SettingsError, or what ended it."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with open_app(settings) as app:
+        await serve(app, roles, stopping)
+
+
+async def serve(
+    app: App,
+    roles: Collection[str],
+    stopping: asyncio.Event,
+    *,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Runs the roles until `stopping` is set. `ready` is told the web address once it answers.
+
+    Raises SettingsError when the address can't be listened on, DuewatchError when a part died.
+    """
+    async with AsyncExitStack() as stack:
+        if "web" in roles:
+            address = await listen(app, stack)
+            if ready is not None:
+                ready(address)
+        parts: list[asyncio.Task[None]] = []
+        if "worker" in roles:
+            app.bell.listen(app.delivery.ring)
+            parts.append(asyncio.create_task(app.delivery.run(stopping), name="worker"))
+        if "scheduler" in roles:
+            parts.append(asyncio.create_task(_schedule(app, stopping), name="scheduler"))
+        log.info("ready", roles=sorted(roles))
+        await _until_stopped(parts, stopping)
+
+
+async def _schedule(app: App, stopping: asyncio.Event) -> None:
+    """Ticks until stopping, then waits for the scan that is under way."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def tick(kind: str, fire_at: datetime) -> None:
+        if stopping.is_set():
+            return
+        task = asyncio.ensure_future(_fire(app, kind, fire_at))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.shield(task)
+
+    periods = {kind: app.registry.cadences[kind].scan_every for kind in app.registry.enabled()}
+    ticker = Ticker(periods, tick, app.clock)
+    ticker.start()
+    await stopping.wait()
+    ticker.stop()
+    if running:
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _fire(app: App, kind: str, fire_at: datetime) -> None:
+    try:
+        last = await app.store.outbox.last_firing(kind)
+        missed = missed_firings(last, app.clock(), app.registry.cadences[kind].scan_every)
+        await app.scan.run(kind, trigger="clock", fire_at=fire_at, missed=missed)
+    except Exception as error:
+        # The next tick looks again: what is due stays due.
+        log.error("scan failed", kind=kind, error=type(error).__name__, detail=str(error)[:200])
+
+
+async def _until_stopped(parts: list[asyncio.Task[None]], stopping: asyncio.Event) -> None:
+    waiter = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({waiter, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        died = [] if stopping.is_set() else [part for part in parts if part.done()]
+        stopping.set()
+        log.info("stopping")
+        if parts:
+            _, late = await asyncio.wait(parts, timeout=DRAIN_S)
+            for part in late:
+                log.warning("given up: its messages are swept up as unknown", part=part.get_name())
+                part.cancel()
+        for part in died:
+            raise DuewatchError(f"the {part.get_name()} ended: {part.exception()!r}")
+    finally:
+        waiter.cancel()
+        log.info("stopped")

@@ -1,0 +1,260 @@
+"""The demo: made-up data through the real doors, real scans, real messages, a local inbox.
+
+It touches no network and no settings file, and writes only into its folder: the files as somebody
+would have exported them, and `demo.db` beside them. Both are made anew each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+
+from schedules.calendar import WorkingCalendar
+from schedules.fields import BEIJING
+from workers.app import App, open_app, utc_now
+from workers.daemon import ROLES, serve
+from workers.demo.data import DemoData, make_data
+from workers.demo.people import UNWANTED_MAIL
+from workers.demo.summary import Imported, Outcome, show
+from workers.errors import InputError, SettingsError
+from workers.events import EventIntake, EventResult
+from workers.intake import Incoming
+from workers.settings import Brand, Mail, Settings, Sms, Web
+from workers.sources.files import RowError, Sheet, read_file, row_model
+
+FOLDER = Path("demo-data")
+DATABASE = "demo.db"
+HOST = "127.0.0.1"
+PORT = 8025
+PORTS = 50
+"""So many ports from PORT on are tried before the demo gives up."""
+BEGINS = time_of_day(10, 0)
+BATCH = 500
+"""Rows taken in one transaction."""
+EVERYTHING = 100_000
+
+
+async def run_demo(once: bool, port: int | None = None, folder: Path | None = None) -> int:
+    """Runs the demo; returns the exit code: 0, or 1 when the ledger is off or nothing was sent.
+
+    `once` ends by itself; else it stays up until SIGINT or SIGTERM. `port` 0 takes any free one,
+    None the first free one from 8025 on. Raises InputError when the folder can't be used,
+    SettingsError when the port can't.
+    """
+    began = time.monotonic()
+    # The summary is the output; what goes wrong is in it, or is an error.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    stopping = asyncio.Event()
+    if not once:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+    console = Console(highlight=False)
+    place = FOLDER if folder is None else folder
+    calendar = WorkingCalendar.load()
+    start = demo_start(utc_now(), calendar)
+    data = make_data(start, calendar)
+    with _folder_of_its_own(place):
+        _clear(place, data)
+        settings = _settings(place / DATABASE, _free_port(port))
+        async with open_app(settings, clock=_clock_from(start)) as app:
+            outcome = await _load(app, data, place, console, stopping)
+            if outcome is None:
+                return 0
+            outcome.seconds = time.monotonic() - began
+            show(console, outcome)
+            if not once:
+                await serve(app, ROLES, stopping, ready=lambda url: _invite(console, url))
+    return 0 if outcome.adds_up and outcome.sent else 1
+
+
+def demo_start(now: datetime, calendar: WorkingCalendar) -> datetime:
+    """The latest ten o'clock of a Beijing working day that isn't after `now` (aware).
+
+    Never in the future: the scheduler would wait for it.
+    """
+    here = now.astimezone(BEIJING)
+    day = here.date() if here.time() >= BEGINS else here.date() - timedelta(days=1)
+    while not calendar.is_working(day):
+        day -= timedelta(days=1)
+    return datetime.combine(day, BEGINS, tzinfo=BEIJING)
+
+
+def _clock_from(start: datetime) -> Callable[[], datetime]:
+    """Business time: `start` now, and running on at its usual pace."""
+    began = utc_now()
+
+    def clock() -> datetime:
+        return start.astimezone(began.tzinfo) + (utc_now() - began)
+
+    return clock
+
+
+def _settings(database: Path, port: int) -> Settings:
+    """The defaults, with names for a fictional vendor and the countries of the made-up numbers."""
+    return Settings(
+        database_url=f"sqlite:///{database.resolve()}",
+        web=Web(host=HOST, port=port),
+        mail=Mail(
+            sender="Partner Centre <reminders@vendor.example>", reply_to="partners@vendor.example"
+        ),
+        # Australian numbers stay out, so that one refusal by setting is to be seen.
+        sms=Sms(countries=("CN", "DE", "US")),
+        brand=Brand(
+            contact="partners@vendor.example", partner_centre_url="https://partner.example.com"
+        ),
+    )
+
+
+def _free_port(wanted: int | None) -> int:
+    """A port that can be listened on now. Raises SettingsError when there is none."""
+    candidates = range(PORT, PORT + PORTS) if wanted is None else (wanted,)
+    for port in candidates:
+        with socket.socket() as one:
+            # As the server does it: a port that was only just given up is free.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind((HOST, port))
+            except OSError:
+                continue
+            return int(one.getsockname()[1])
+    ports = f"{PORT} to {PORT + PORTS - 1}" if wanted is None else str(wanted)
+    raise SettingsError(f"--port: {ports} on {HOST} is taken: name another one, or 0 for any")
+
+
+@contextmanager
+def _folder_of_its_own(folder: Path) -> Iterator[None]:
+    """Holds the folder for as long as the demo runs, since the next one would empty it.
+
+    Raises InputError when it can't be written to, or when another demo runs in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder} can't be written to: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"a demo is running in {folder}: stop it first, or start this one elsewhere"
+            ) from None
+        yield
+
+
+def _clear(folder: Path, data: DemoData) -> None:
+    """Removes what an earlier demo left, and nothing else."""
+    database = [f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    for name in (*database, *(file.name for file in data.files)):
+        (folder / name).unlink(missing_ok=True)
+
+
+async def _load(
+    app: App, data: DemoData, folder: Path, console: Console, stopping: asyncio.Event
+) -> Outcome | None:
+    """From files to sent messages; None when it was stopped on the way."""
+    events = EventIntake(app.store, app.registry, app.intake, app.clock)
+    imported: list[Imported] = []
+    said: list[EventResult] = []
+    started = app.clock()
+    with console.status("Making up partners, people and records …") as status:
+        for path in data.write(folder):
+            status.update(f"Importing {path.name} …")
+            imported.append(await _import(app, path))
+        said += await events.take(data.events)
+        await app.store.operations.suppress(
+            "mail", UNWANTED_MAIL, "", "asked not to be written to", "demo", app.clock()
+        )
+        for kind in app.registry.enabled():
+            status.update(f"Scanning {kind} records …")
+            await app.scan.run(kind)
+            if stopping.is_set():
+                return None
+        said += await events.take(data.late_events)
+        status.update("Writing and sending messages …")
+        await _drain(app, stopping)
+    if stopping.is_set():
+        return None
+    return await _outcome(app, started, folder / DATABASE, imported, said)
+
+
+async def _drain(app: App, stopping: asyncio.Event) -> None:
+    """Sends what is pending, or as much as there is time for before the signal."""
+    sending = asyncio.create_task(app.delivery.drain())
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({sending, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not sending.done():
+        sending.cancel()
+    await asyncio.gather(sending, stopped, return_exceptions=True)
+    if not stopping.is_set():
+        sending.result()
+
+
+async def _import(app: App, path: Path) -> Imported:
+    """One file by the path that every file takes: read, checked row by row, taken in by batches."""
+    result = Imported(path.name)
+    batch: list[Incoming] = []
+
+    async def take() -> None:
+        result.counts.update(one.value for one in (await app.intake.take(batch)).outcomes)
+        batch.clear()
+
+    def note(sheet: Sheet) -> None:
+        if sheet.shape is None:
+            result.notes.append(f"left out: {sheet.note}")
+
+    for row in read_file(path, app.rules, on_sheet=note):
+        result.kinds[row.shape.name] += 1
+        try:
+            model = row_model(row)
+        except RowError as error:
+            result.refused.extend(str(problem) for problem in error.problems)
+            continue
+        kind = row.shape.name.removesuffix(".line")
+        batch.append(Incoming(model, kind if kind in app.rules else None))
+        if len(batch) >= BATCH:
+            await take()
+    await take()
+    return result
+
+
+async def _outcome(
+    app: App,
+    started: datetime,
+    database: Path,
+    imported: list[Imported],
+    events: list[EventResult],
+) -> Outcome:
+    store = app.store
+    contacts = await store.records.contacts_of(None, limit=EVERYTHING)
+    return Outcome(
+        started=started,
+        database=database,
+        imported=imported,
+        events=events,
+        partners=await store.records.partner_count(),
+        contacts=len(contacts),
+        records=await store.records.count(),
+        notifications=await store.operations.notifications(limit=EVERYTHING),
+        held=await store.records.search(state="held", limit=EVERYTHING),
+        ledger=await store.operations.verify(),
+        seconds=0.0,
+    )
+
+
+def _invite(console: Console, url: str) -> None:
+    console.print(f"\nLook at the messages: [bold cyan]{url}/inbox[/]   (Ctrl-C ends the demo)\n")

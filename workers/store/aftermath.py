@@ -1,0 +1,171 @@
+"""What comes after a send: the sweep of what dead workers left, and receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, func, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workers.model import NotificationState, Outcome
+from workers.providers import Report
+from workers.store.engine import Database, insert
+from workers.store.records import chunks
+from workers.store.tables import Instant, attempts, notifications, receipts, suppressions
+
+S = NotificationState
+
+
+class Aftermath:
+    """Statements on what is in flight or was accepted."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def _db_now(self, plus: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+        """The database's own clock, plus a span."""
+        seconds = plus.total_seconds()
+        if self.database.dialect == "sqlite":
+            form = "%Y-%m-%dT%H:%M:%f000Z"
+            return literal_column(f"strftime('{form}', 'now', '{seconds:+.3f} seconds')", Instant)
+        return literal_column(f"(clock_timestamp() + interval '{seconds:.3f} seconds')", Instant)
+
+    async def suppress(
+        self,
+        connection: AsyncConnection,
+        channel: str,
+        address: str,
+        kind: str,
+        reason: str,
+        by: str,
+        now: datetime,
+    ) -> bool:
+        """Stops writing to an address; false when it was stopped already."""
+        done = await connection.execute(
+            insert(connection, suppressions)
+            .values(
+                channel=channel, address=address, kind=kind, reason=reason, by=by, created_at=now
+            )
+            .on_conflict_do_nothing()
+            .returning(suppressions.c.id)
+        )
+        return done.first() is not None
+
+    async def sweep(self, repeatable: Collection[str], now: datetime) -> tuple[int, int]:
+        """Settles what dead workers left in flight; returns (to be sent again, parked).
+
+        Their outcome is unknown. `repeatable` providers get the message again with the same id;
+        for others it is parked until a receipt or a person says more.
+        """
+        again = notifications.c.provider.in_(list(repeatable))
+        async with self.database.write() as connection:
+            rows = list(
+                await connection.execute(
+                    update(notifications)
+                    .where(
+                        notifications.c.state == S.SENDING,
+                        notifications.c.lease_until < self._db_now(),
+                    )
+                    .values(
+                        state=case((again, S.PENDING.value), else_=S.PARKED.value),
+                        reason=case(
+                            (again, ""),
+                            else_="unknown outcome: the worker ended during the hand-over",
+                        ),
+                        lease_until=None,
+                        fence=notifications.c.fence + 1,
+                        changed_at=now,
+                    )
+                    .returning(notifications.c.id, notifications.c.state)
+                )
+            )
+            for part in chunks([row.id for row in rows]):
+                await connection.execute(
+                    update(attempts)
+                    .where(attempts.c.notification_id.in_(part), attempts.c.ended_at.is_(None))
+                    .values(
+                        ended_at=now,
+                        outcome=Outcome.UNKNOWN,
+                        reply="the worker ended before the reply came",
+                    )
+                )
+        parked = sum(row.state == S.PARKED for row in rows)
+        return len(rows) - parked, parked
+
+    async def receive(self, provider: str, report: Report, now: datetime) -> bool:
+        """Records a provider's later word; false when no notification fits it.
+
+        The same report twice changes nothing. `delivered` counts once all parts are.
+        """
+        async with self.database.write() as connection:
+            row = await self._reported(connection, provider, report)
+            if row is None:
+                return False
+            done = await connection.execute(
+                insert(connection, receipts)
+                .values(
+                    notification_id=row.id,
+                    status=report.status,
+                    detail=report.detail[:200],
+                    part=report.part,
+                    parts=report.parts,
+                    at=report.at or now,
+                )
+                .on_conflict_do_nothing()
+                .returning(receipts.c.id)
+            )
+            if done.first() is not None:
+                await self._apply(connection, row, report, now)
+            return True
+
+    async def _reported(
+        self, connection: AsyncConnection, provider: str, report: Report
+    ) -> Row[Any] | None:
+        fits = and_(
+            notifications.c.provider == provider,
+            notifications.c.reference == report.reference,
+        )
+        if report.uid:
+            fits = notifications.c.uid == report.uid
+        found = await connection.execute(select(notifications).where(fits).with_for_update())
+        return found.first()
+
+    async def _apply(
+        self, connection: AsyncConnection, row: Row[Any], report: Report, now: datetime
+    ) -> None:
+        state: NotificationState | None = None
+        if report.status == "delivered":
+            parts = await connection.execute(
+                select(func.count(func.distinct(receipts.c.part))).where(
+                    receipts.c.notification_id == row.id, receipts.c.status == "delivered"
+                )
+            )
+            state = S.DELIVERED if parts.scalar_one() >= report.parts else None
+        elif report.status in {"bounced", "complained"}:
+            state = S.FAILED
+        if report.address_is_bad or report.status == "complained":
+            await self.suppress(
+                connection, row.channel, row.address, "*", report.detail[:200], "receipt", now
+            )
+        # A parked message of unknown outcome is settled by the first report on it.
+        settled = {S.ACCEPTED, S.DELIVERED, S.PARKED, S.SENDING}
+        if state is not None and S(row.state) in settled and row.state != state:
+            await connection.execute(
+                update(notifications)
+                .where(notifications.c.id == row.id)
+                .values(
+                    state=state,
+                    reason="" if state is S.DELIVERED else report.detail[:200],
+                    accepted_at=func.coalesce(notifications.c.accepted_at, now),
+                    lease_until=None,
+                    fence=notifications.c.fence + 1,
+                    changed_at=now,
+                )
+            )
+
+
+def plain(text: str) -> str:
+    """What both databases take as text: a reply mustn't keep others from being written."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
