@@ -86,7 +86,7 @@ def _invitation(chance: Random, number: int, partner: str) -> Iterator[Event]:
         "inviter": f"C{partner[1:]}-{chance.randrange(6)}" if chance.random() < 0.5 else None,
     }
     if origin == "ACTIVITY":
-        data["activity_ends_at"] = sent + chance.randint(2, 20) * DAY + chance.randint(0, 23) * HOUR
+        data["activity_ends_at"] = sent + chance.randint(2, 20) * DAY + chance.randrange(0, 24, 3) * HOUR
     if origin == "QR" or chance.random() < 0.2:
         data["registered_at"] = sent - chance.randint(0, 9) * DAY
     yield Event(max(sent, START), "invitation", data)
@@ -164,9 +164,9 @@ def _payment(chance: Random, number: int, partner: str) -> Iterator[Event]:
 
 
 def _some_time(chance: Random, first: datetime, last: datetime) -> datetime:
-    """On the half hour, so that a month has not too many busy ticks."""
-    halves = int((last - first) / (30 * MINUTE))
-    return first + chance.randrange(halves) * 30 * MINUTE
+    """On every third hour and a half, so that a month has not too many busy ticks."""
+    steps = int((last - first) / (3 * HOUR))
+    return first + chance.randrange(steps) * 3 * HOUR + 30 * MINUTE
 
 
 def _after(chance: Random, at: datetime) -> datetime:

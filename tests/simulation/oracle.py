@@ -75,10 +75,15 @@ class Rung(NamedTuple):
 
 
 class Step(NamedTuple):
+    """One thing that could be told. Without a contact it stands for somebody who has no address;
+    an unwished one can't be told either, but somebody chose that.
+    """
+
     order: tuple[datetime, int]
     what: Message
     at: datetime | None
     until: datetime | None
+    unwished: bool = False
 
 
 @dataclass
@@ -253,10 +258,17 @@ def nominal(rung: Rung) -> datetime:
 
 
 def steps(thing: Thing, people: list[dict[str, Any]], now: datetime) -> Iterator[Step]:
-    """What could be told; a step with no contact stands for somebody who can't be reached."""
+    """All steps of a thing's ladder. An address that has a stage already isn't told it again."""
     due = deadline(thing)
+    had = {
+        (what.stage, what.channel, address(person, what.channel))
+        for what in thing.told
+        for person in people
+        if what.ladder == thing.ladder and what.contact == person["ref"]
+    }
     for rung in rungs(thing, now):
-        until, seen = None if rung.after else due, set()
+        until = None if rung.after else due
+        seen = {(channel, to) for stage, channel, to in had if stage == rung.name}
         for role, by in rung.tells:
             found = people_for(role, by, thing, people)
             for person in found or [{"ref": ""}]:
@@ -264,13 +276,15 @@ def steps(thing: Thing, people: list[dict[str, Any]], now: datetime) -> Iterator
                     to = address(person, channel)
                     ref = person["ref"] if to else ""
                     what = Message(thing.data["ref"], thing.ladder, rung.name, channel, ref)
-                    if to and (
-                        channel not in person.get("channels", "mail sms") or (channel, to) in seen
-                    ):
-                        continue
-                    seen.add((channel, to))
+                    wished = channel in person.get("channels", "mail sms")
+                    unwished = bool(to) and (
+                        not wished or ((channel, to) in seen and what not in thing.told)
+                    )
+                    if wished and to:
+                        seen.add((channel, to))
                     at = falls_due(rung, person, channel, until, now) if to else None
-                    yield Step((nominal(rung), rung.index), what, at, until)
+                    at = None if unwished else at
+                    yield Step((nominal(rung), rung.index), what, at, until, unwished)
 
 
 def judge(
@@ -325,8 +339,11 @@ def must_be_told(
                 theirs.append(event.data)
                 theirs.sort(key=lambda one: str(one["ref"]))
             else:
-                one = things.setdefault(event.data["ref"], Thing(event.kind, event.data))
-                one.data, ref = event.data, event.data["ref"]
+                ref = event.data["ref"]
+                if ref in things and things[ref].data == event.data:
+                    continue  # nothing new
+                one = things.setdefault(ref, Thing(event.kind, event.data))
+                one.data = event.data
             for one in things.values():
                 if ref in {one.data["ref"], one.data["partner"]}:
                     one.wake, one.silent = event.at, False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import signal
 import socket
 import time
@@ -18,21 +17,21 @@ from datetime import datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
 
-import structlog
 from rich.console import Console
 
 from schedules.calendar import WorkingCalendar
+from schedules.clock import fire_time
 from schedules.fields import BEIJING
 from workers.app import App, open_app, utc_now
 from workers.daemon import ROLES, serve
 from workers.demo.data import DemoData, make_data
 from workers.demo.people import UNWANTED_MAIL
-from workers.demo.summary import Imported, Outcome, show
+from workers.demo.summary import Outcome, show
 from workers.errors import InputError, SettingsError
 from workers.events import EventIntake, EventResult
-from workers.intake import Incoming
+from workers.importing import Imported, import_file
+from workers.logs import configure_logs
 from workers.settings import Brand, Mail, Settings, Sms, Web
-from workers.sources.files import RowError, Sheet, read_file, row_model
 
 FOLDER = Path("demo-data")
 DATABASE = "demo.db"
@@ -41,21 +40,24 @@ PORT = 8025
 PORTS = 50
 """So many ports from PORT on are tried before the demo gives up."""
 BEGINS = time_of_day(10, 0)
-BATCH = 500
-"""Rows taken in one transaction."""
 EVERYTHING = 100_000
 
 
-async def run_demo(once: bool, port: int | None = None, folder: Path | None = None) -> int:
+async def run_demo(
+    once: bool,
+    port: int | None = None,
+    folder: Path | None = None,
+    *,
+    start: datetime | None = None,
+) -> int:
     """Runs the demo; returns the exit code: 0, or 1 when the ledger is off or nothing was sent.
 
     `once` ends by itself; else it stays up until SIGINT or SIGTERM. `port` 0 takes any free one,
-    None the first free one from 8025 on. Raises InputError when the folder can't be used,
-    SettingsError when the port can't.
+    None the first free one from 8025 on. `start` (aware) is where its clock begins, by default
+    the latest working morning. Raises InputError when the folder can't be used, SettingsError when
+    the port can't.
     """
     began = time.monotonic()
-    # The summary is the output; what goes wrong is in it, or is an error.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     stopping = asyncio.Event()
     if not once:
         loop = asyncio.get_running_loop()
@@ -64,11 +66,13 @@ async def run_demo(once: bool, port: int | None = None, folder: Path | None = No
     console = Console(highlight=False)
     place = FOLDER if folder is None else folder
     calendar = WorkingCalendar.load()
-    start = demo_start(utc_now(), calendar)
+    start = start or demo_start(utc_now(), calendar)
     data = make_data(start, calendar)
     with _folder_of_its_own(place):
         _clear(place, data)
         settings = _settings(place / DATABASE, _free_port(port))
+        # The summary is the output; what goes wrong is in it, or is an error.
+        configure_logs(settings.logs, least="error")
         async with open_app(settings, clock=_clock_from(start)) as app:
             outcome = await _load(app, data, place, console, stopping)
             if outcome is None:
@@ -173,14 +177,16 @@ async def _load(
     with console.status("Making up partners, people and records …") as status:
         for path in data.write(folder):
             status.update(f"Importing {path.name} …")
-            imported.append(await _import(app, path))
+            imported.append(await import_file(app.intake, app.rules, path))
         said += await events.take(data.events)
         await app.store.operations.suppress(
-            "mail", UNWANTED_MAIL, "", "asked not to be written to", "demo", app.clock()
+            "mail", UNWANTED_MAIL, "*", "asked not to be written to", "demo", app.clock()
         )
-        for kind in app.registry.enabled():
+        for kind in _lists_last(app):
             status.update(f"Scanning {kind} records …")
-            await app.scan.run(kind)
+            # As the clock fires it, so that the scheduler doesn't at once scan the same again.
+            every = app.registry.cadences[kind].scan_every
+            await app.scan.run(kind, fire_at=fire_time(app.clock(), every))
             if stopping.is_set():
                 return None
         said += await events.take(data.late_events)
@@ -189,6 +195,11 @@ async def _load(
     if stopping.is_set():
         return None
     return await _outcome(app, started, folder / DATABASE, imported, said)
+
+
+def _lists_last(app: App) -> list[str]:
+    """The rules, those whose mails carry lists last: what is sent last is on top of the inbox."""
+    return sorted(app.registry.enabled(), key=lambda kind: app.rules[kind].Line is not None)
 
 
 async def _drain(app: App, stopping: asyncio.Event) -> None:
@@ -202,34 +213,6 @@ async def _drain(app: App, stopping: asyncio.Event) -> None:
     await asyncio.gather(sending, stopped, return_exceptions=True)
     if not stopping.is_set():
         sending.result()
-
-
-async def _import(app: App, path: Path) -> Imported:
-    """One file by the path that every file takes: read, checked row by row, taken in by batches."""
-    result = Imported(path.name)
-    batch: list[Incoming] = []
-
-    async def take() -> None:
-        result.counts.update(one.value for one in (await app.intake.take(batch)).outcomes)
-        batch.clear()
-
-    def note(sheet: Sheet) -> None:
-        if sheet.shape is None:
-            result.notes.append(f"left out: {sheet.note}")
-
-    for row in read_file(path, app.rules, on_sheet=note):
-        result.kinds[row.shape.name] += 1
-        try:
-            model = row_model(row)
-        except RowError as error:
-            result.refused.extend(str(problem) for problem in error.problems)
-            continue
-        kind = row.shape.name.removesuffix(".line")
-        batch.append(Incoming(model, kind if kind in app.rules else None))
-        if len(batch) >= BATCH:
-            await take()
-    await take()
-    return result
 
 
 async def _outcome(

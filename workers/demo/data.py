@@ -88,9 +88,7 @@ def _contact_files(contacts: Sequence[Row]) -> tuple[File, File]:
     )
 
 
-def _invitation_files(
-    made: Sequence[tuple[MadePartner, Row]], now: datetime
-) -> tuple[File, File]:
+def _invitation_files(made: Sequence[tuple[MadePartner, Row]], now: datetime) -> tuple[File, File]:
     chinese = [*_of(made, True), *refused_invitations(now)]
     return (
         # As the partner centre exports it.

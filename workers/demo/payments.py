@@ -1,4 +1,4 @@
-"""Made-up payments and their invoice lists, which add up to the cent, save for those that must not."""
+"""Made-up payments and their invoice lists, which add up to the cent but for two."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def payments(
             serial += 1
             # The second partner has six at once, which make one mail.
             at = 1 if serial <= 6 else serial * 16 % (len(partners) - 1)
-            approved = morning(days_off(calendar, now.astimezone(BEIJING).date(), -age), 9, serial % 60)
+            approved = morning(
+                days_off(calendar, now.astimezone(BEIJING).date(), -age), 9, serial % 60
+            )
             if age == 0:
                 approved = now - timedelta(minutes=serial)
             length = rng.choice(_LENGTHS)
@@ -188,7 +190,7 @@ def _line(
 def _broken(
     rng: Random, now: datetime, partners: Sequence[MadePartner], serial: int
 ) -> Iterator[MadePayment]:
-    """Payments that are taken in and held, and one whose list tries to be a spreadsheet's formula."""
+    """Payments that are taken in and held, and one whose items look like formulas."""
     by_ref = {partner.ref: partner for partner in partners}
     approved = now - timedelta(days=8)
 

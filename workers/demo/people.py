@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -29,13 +30,15 @@ UNWANTED_MAIL = "finance@wanglan-mumian.example"
 
 ROLES = ("administrator", "finance", "sales")
 _ROLE_LETTER = {"administrator": "A", "finance": "F", "sales": "S"}
-# 0171 39200xx is set aside for films in Germany, 555-01xx in North America, 0491 570 15x in
-# Australia. Mainland China sets no range aside: 1380000xxxx reads as made up.
-_FOREIGN = {
-    "Europe/Berlin": "+4917139200{:02}",
-    "America/New_York": "+121255501{:02}",
-    "Australia/Sydney": "+6149157015{:.1}",
+# Ranges for films: 0171 39200xx in Germany, 555-01xx in North America, 0491 570 156 to 159 in
+# Australia. Mainland China sets none aside: 1380000xxxx reads as made up.
+_SET_ASIDE = {
+    "Asia/Shanghai": ("1380000{:04}", 1001, 4000),
+    "Europe/Berlin": ("+4917139200{:02}", 0, 100),
+    "America/New_York": ("+121255501{:02}", 0, 100),
+    "Australia/Sydney": ("+6149157015{}", 6, 4),
 }
+_ON_MAINLAND_NUMBERS = frozenset({"Asia/Singapore", "Asia/Hong_Kong"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +93,22 @@ def make_partners(rng: Random) -> list[MadePartner]:
 
 
 class Numbers:
-    """Mobile numbers, each once."""
+    """Mobile numbers, each once, as far as those that are set aside go."""
 
     def __init__(self) -> None:
-        self._next: dict[str, int] = {}
+        self._given: Counter[str] = Counter()
 
     def mobile(self, zone: str = "Asia/Shanghai") -> str | None:
-        """The next number of a zone; None where no number could be made up without a doubt."""
-        number = self._next.get(zone, 0)
-        self._next[zone] = number + 1
-        if zone in _FOREIGN:
-            return _FOREIGN[zone].format(number % 100) if zone != "Australia/Sydney" else (
-                f"+6149157015{6 + number % 4}"
-            )
-        if not zone.startswith("Asia/") or zone == "Asia/Dubai":
+        """The next number of a zone; None where none could be made up without a doubt."""
+        if zone not in _SET_ASIDE:
+            # People of Asian partners are reached on mainland numbers here.
+            zone = "Asia/Shanghai" if zone in _ON_MAINLAND_NUMBERS else ""
+        if not zone:
             return None
-        return f"1380000{1000 + 7 * self._next_mainland():04}"
-
-    def _next_mainland(self) -> int:
-        self._next["CN"] = self._next.get("CN", 0) + 1
-        return self._next["CN"]
+        number = self._given[zone]
+        self._given[zone] += 1
+        form, first, count = _SET_ASIDE[zone]
+        return form.format(first + number % count)
 
 
 def make_contacts(rng: Random, partners: list[MadePartner], numbers: Numbers) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,13 @@ from rich.table import Table
 from schedules.fields import BEIJING
 from workers.demo.data import SEED
 from workers.events import EventResult
+from workers.importing import REFUSED, Imported
 from workers.intake import Taken
 from workers.model import NotificationState
 
 SHOWN = 4
 """So many refused rows of a file and so many held records are spelt out; the rest is counted."""
 SENT = frozenset({NotificationState.ACCEPTED, NotificationState.DELIVERED})
-
-
-@dataclass(slots=True)
-class Imported:
-    """What became of one file. `refused` are sentences that name place and remedy."""
-
-    file: str
-    counts: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    refused: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -84,16 +74,18 @@ def _table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def _show_imports(console: Console, outcome: Outcome) -> None:
-    outcomes = [t.value for t in Taken if any(one.counts[t.value] for one in outcome.imported)]
-    table = _table("Files imported", "File", "Rows of", numbers=(*outcomes, "refused"))
-    for one in outcome.imported:
-        counts = [str(one.counts[name] or "·") for name in outcomes]
-        refused = f"[red]{len(one.refused)}[/]" if one.refused else "·"
-        table.add_row(escape(one.file), " + ".join(one.kinds), *counts, refused)
+    files = [(one, sum(one.counts.values(), Counter())) for one in outcome.imported]
+    outcomes = [taken.value for taken in Taken if any(counts[taken] for _, counts in files)]
+    table = _table("Files imported", "File", "Rows of", numbers=(*outcomes, REFUSED))
+    for one, counts in files:
+        numbers = [str(counts[name] or "·") for name in outcomes]
+        refused = f"[red]{one.refused}[/]" if one.refused else "·"
+        table.add_row(escape(one.file), " + ".join(one.counts), *numbers, refused)
     console.print(table)
     for one in outcome.imported:
-        _lines(console, one.refused, "red")
-        _lines(console, one.notes, "dim")
+        _lines(console, [str(problem) for problem in one.problems], "red")
+        left_out = [f"left out: {sheet.note}" for sheet in one.sheets if sheet.shape is None]
+        _lines(console, left_out, "dim")
 
 
 def _lines(console: Console, sentences: Sequence[str], style: str) -> None:
@@ -167,23 +159,27 @@ def _show_unsent(console: Console, notifications: Sequence[Any]) -> None:
     )
     if reasons:
         console.print("[bold]Not sent, and why[/]")
-        _lines(console, [f"{count} × {reason}" for reason, count in reasons.most_common()], "yellow")
+        _lines(
+            console, [f"{count} × {reason}" for reason, count in reasons.most_common()], "yellow"
+        )
 
 
 def _show_ledger(console: Console, outcome: Outcome) -> None:
     broken = [(what, count, where) for what, count, where in outcome.ledger if count]
     if broken:
         console.print("\n[bold red]The ledger doesn't add up[/]")
-        _lines(console, [f"{count} break “{what}”: {where}" for what, count, where in broken], "red")
+        _lines(
+            console, [f"{count} break “{what}”: {where}" for what, count, where in broken], "red"
+        )
     else:
         console.print(f"\n[bold green]The ledger adds up[/]: {len(outcome.ledger)} checks")
-    started = outcome.started.astimezone(BEIJING)
     console.print(
         f"[bold]{outcome.sent} messages sent[/] in {outcome.seconds:.1f} s, none over a network."
     )
+    started, database = outcome.started.astimezone(BEIJING), outcome.database
     console.print(
-        f"The demo's clock began at {started:%A %d %B %Y, %H:%M} in Beijing and runs on from there, "
-        f"so that no quiet hours hold the SMS back. The files and {outcome.database.name} are in "
-        f"{outcome.database.parent}. Seed {SEED}.",
+        f"The demo's clock began at {started:%A %d %B %Y, %H:%M} in Beijing and runs on from "
+        "there, so that no quiet hours hold the SMS back. "
+        f"The files and {database.name} are in {escape(str(database.parent))}. Seed {SEED}.",
         style="dim",
     )

@@ -82,7 +82,9 @@ _MADE = datetime(2026, 1, 1)  # noqa: DTZ001 - a spreadsheet's times have no zon
 
 
 def _write_xlsx(path: Path, tables: Sequence[Table]) -> None:
-    with xlsxwriter.Workbook(path, {"strings_to_formulas": False, "strings_to_urls": False}) as book:
+    with xlsxwriter.Workbook(
+        path, {"strings_to_formulas": False, "strings_to_urls": False}
+    ) as book:
         book.set_properties({"created": _MADE})
         formats = {
             datetime: book.add_format({"num_format": "yyyy-mm-dd hh:mm"}),

@@ -188,8 +188,9 @@ def statements(
             serial += 1
             one = 0 if serial <= DIGEST else serial * 11 % len(partners)
             kind = kinds[number % len(kinds)]
-            yield partners[one], _statement(
-                rng, now, partners[one], calendar, serial, kind, due, age, status
+            yield (
+                partners[one],
+                _statement(rng, now, partners[one], calendar, serial, kind, due, age, status),
             )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,15 @@ class Database:
             if self.dialect == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(740211)"))
             yield connection
+
+    async def clock(self) -> datetime:
+        """The database's own time, as aware UTC."""
+        sql = "SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"
+        if self.dialect != "sqlite":
+            sql = "SELECT clock_timestamp()"
+        async with self.read() as connection:
+            found: Any = (await connection.execute(text(sql))).scalar_one()
+        return found if isinstance(found, datetime) else datetime.fromisoformat(found)
 
     async def meta(self, key: str) -> str:
         """A value that the schema's first migration made."""

@@ -154,6 +154,38 @@ class Operations(Ledger):
                 await of(receipts, receipts.c.id),
             )
 
+    async def history(self, record_id: int) -> list[Row[Any]]:
+        """What a record's people were told: each occurrence with its notification's end."""
+        last = (
+            select(attempts.c.reply)
+            .where(
+                attempts.c.notification_id == notifications.c.id,
+                attempts.c.number == notifications.c.attempt_count,
+            )
+            .scalar_subquery()
+        )
+        statement = (
+            select(
+                occurrences.c.stage,
+                occurrences.c.channel,
+                occurrences.c.contact,
+                occurrences.c.ladder,
+                occurrences.c.dropped,
+                notifications.c.uid,
+                notifications.c.state,
+                notifications.c.reason,
+                notifications.c.created_at,
+                notifications.c.accepted_at,
+                notifications.c.not_before,
+                last.label("reply"),
+            )
+            .join(notifications, notifications.c.id == occurrences.c.notification_id)
+            .where(occurrences.c.record_id == record_id)
+            .order_by(occurrences.c.id)
+        )
+        async with self.database.read() as connection:
+            return list(await connection.execute(statement))
+
     async def move(
         self, uid: str, to: NotificationState, by: str, action: str, reason: str, now: datetime
     ) -> Row[Any]:

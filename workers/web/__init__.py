@@ -1,8 +1,8 @@
 """The network's door: inbox, signed pages, events, status reports, health and metrics.
 
-    inbox links home    pages for people        events callbacks    doors for programs
-    access problems     who may ask, and what is said when it goes wrong
-    health              /healthz /readyz /metrics
+inbox links home    pages for people        events callbacks    doors for programs
+access problems     who may ask, and what is said when it goes wrong
+health              /healthz /readyz /metrics
 """
 
 from __future__ import annotations

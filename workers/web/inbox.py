@@ -90,9 +90,7 @@ class InboxViews:
             values["sms"] = await self._conversation(opened, language)
         return page(request, "inbox.html", **values)
 
-    def _entry(
-        self, row: Any, filters: Mapping[str, str], language: str
-    ) -> Mapping[str, Any]:
+    def _entry(self, row: Any, filters: Mapping[str, str], language: str) -> Mapping[str, Any]:
         sms = row.channel == "sms"
         text = (row.text or b"").decode("utf-8", "replace") if sms else row.subject
         return {
@@ -176,9 +174,7 @@ def _download(content: bytes, name: str, media: str) -> web.Response:
     )
 
 
-def _mail_values(
-    request: web.Request, row: Any, filters: Mapping[str, str]
-) -> Mapping[str, Any]:
+def _mail_values(request: web.Request, row: Any, filters: Mapping[str, str]) -> Mapping[str, Any]:
     mail = open_mail(row.source)
     query = request.query
     view = query.get("view", "html")

@@ -173,9 +173,7 @@ class LinkViews:
         status, words = opened.refusal
         return self._said(request, status, words, opened)
 
-    def _said(
-        self, request: web.Request, status: int, words: str, opened: _Opened
-    ) -> web.Response:
+    def _said(self, request: web.Request, status: int, words: str, opened: _Opened) -> web.Response:
         language = reader_language(request)
         kind = ""
         if opened.whole is not None:

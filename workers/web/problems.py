@@ -231,8 +231,6 @@ def _said(request: web.Request, problem: ProblemError) -> web.Response:
         name = known.get(problem.status, "wrong" if problem.status < 500 else "broken")
         answer = notice(request, problem.status, name, detail=problem.detail)
     else:
-        answer = json_answer(
-            problem.body, status=problem.status, media="application/problem+json"
-        )
+        answer = json_answer(problem.body, status=problem.status, media="application/problem+json")
     answer.headers.update(problem.headers)
     return answer

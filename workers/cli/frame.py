@@ -1,0 +1,148 @@
+"""What the commands share: opening the product, tables for people and JSON for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schedules.fields import BEIJING, read_instant
+from workers.app import App, open_app
+from workers.errors import InputError
+from workers.logs import configure_logs
+from workers.settings import Settings, load_settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+STYLES = {
+    "accepted": "green",
+    "delivered": "green",
+    "open": "green",
+    "pending": "cyan",
+    "sending": "cyan",
+    "parked": "yellow",
+    "held": "yellow",
+    "paused": "yellow",
+    "suppressed": "yellow",
+    "failed": "red",
+    "cancelled": "dim",
+    "closed": "dim",
+    "waiting": "dim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How the command was called: settings, who calls, and whether logs are wanted."""
+
+    settings: Settings
+    by: str
+
+
+def console(*, err: bool = False) -> Console:
+    """A terminal, or plain text of full width where the output goes to a file."""
+    target = Console(stderr=err, highlight=False)
+    if not target.is_terminal:
+        target = Console(stderr=err, highlight=False, width=200, soft_wrap=False)
+    return target
+
+
+def call(*, daemon: bool = False) -> Call:
+    """Reads the settings and sets logging up. Raises SettingsError."""
+    given: dict[str, Any] = click.get_current_context().find_root().obj
+    settings = load_settings(Path(given["file"]) if given["file"] else None)
+    configure_logs(settings.logs, least=None if daemon or given["verbose"] else "warning")
+    return Call(settings, given["by"])
+
+
+def with_app(work: Callable[[App, Call], Awaitable[T]], *, migrate: bool = True) -> T:
+    """Opens the product, does the work and closes it."""
+    called = call()
+
+    async def opened() -> T:
+        async with open_app(called.settings, migrate=migrate) as app:
+            return await work(app, called)
+
+    return asyncio.run(opened())
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")(function)
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time a person gave: ISO 8601, or `2026-11-24 09:00` in Beijing. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        return read_instant(text)
+    except ValueError as error:
+        raise InputError(f"time {text!r}: {error}") from None
+
+
+def local(at: datetime | None, zone: ZoneInfo = BEIJING) -> str:
+    """An instant as a person reads it, in Beijing unless another zone is given."""
+    return "" if at is None else at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a table; cells that are states are coloured."""
+    shown = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for name in columns:
+        number = name.endswith("#")
+        shown.add_column(
+            name.removesuffix("#").strip(),
+            justify="right" if number else "left",
+            overflow="fold",
+            header_style="bold",
+        )
+    count = 0
+    for row in rows:
+        count += 1
+        shown.add_row(*(cell(value) for value in row))
+    if count:
+        console().print(shown)
+    else:
+        console().print(f"{title + ': ' if title else ''}none")
+
+
+def cell(value: Any) -> Text:
+    """One cell: plain text, never read as markup."""
+    if isinstance(value, datetime):
+        value = local(value)
+    text = "" if value is None else str(value)
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def dump(value: Any) -> None:
+    """Prints JSON: instants in UTC with Z, amounts as text."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, set | frozenset | tuple):
+        return sorted(value) if not isinstance(value, tuple) else list(value)
+    return str(value)
+
+
+def row_dict(row: Any, *leave_out: str) -> dict[str, Any]:
+    """A database row as a JSON object."""
+    return {key: value for key, value in row._mapping.items() if key not in leave_out}

@@ -1,0 +1,348 @@
+"""Commands about notifications: list, show, retry, release, cancel, preview, send-test."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from schedules.fields import clean_text
+from workers.app import App
+from workers.cli.due import kinds_of
+from workers.cli.frame import (
+    Call,
+    cell,
+    console,
+    dump,
+    json_option,
+    local,
+    row_dict,
+    table,
+    with_app,
+)
+from workers.errors import InputError, ProviderError, UnknownThingError
+from workers.model import Notice, NoticeItem, NotificationState, Recipient
+from workers.providers import Mail
+from workers.records import Watched
+from workers.render.samples import sample_notices
+from workers.sms import count_parts
+
+STATES = [*(state.value for state in NotificationState), "unknown"]
+FORMS = (".eml", ".html", ".txt", ".pdf", ".xlsx", ".sms")
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice(STATES), help="unknown: the last outcome isn't known.")
+@click.option("--rule", help="Only this rule.")
+@click.option("--channel", type=click.Choice(["mail", "sms"]))
+@click.option("--to", "address", help="Only to this address.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--before", type=int, help="Only ids below this: the next page.")
+@json_option
+def list_command(
+    state: str | None,
+    rule: str | None,
+    channel: str | None,
+    address: str | None,
+    limit: int,
+    before: int | None,
+    as_json: bool,
+) -> None:
+    """Notifications, newest first.
+
+    \b
+    duewatch list --state failed
+    duewatch list --to finance@partner.example --json
+    """
+
+    async def work(app: App, _: Call) -> None:
+        rows = await app.store.operations.notifications(
+            state=state,
+            kind=kinds_of(app, rule)[0] if rule else None,
+            channel=channel,
+            address=address,
+            before=before,
+            limit=limit,
+        )
+        if as_json:
+            dump([row_dict(row, "fence", "lease_until") for row in rows])
+            return
+        table(
+            "",
+            ["id #", "uid", "rule", "message", "by", "to", "lines #", "state", "when", "reason"],
+            [
+                (
+                    row.id,
+                    row.uid[:8],
+                    row.kind,
+                    row.message,
+                    row.channel,
+                    row.address,
+                    row.line_count,
+                    row.state,
+                    local(row.accepted_at or row.not_before),
+                    row.reason,
+                )
+                for row in rows
+            ],
+        )
+        if len(rows) == limit:
+            console().print(f"More: --before {rows[-1].id}")
+
+    with_app(work)
+
+
+@click.command("show")
+@click.argument("notification")
+@json_option
+def show_command(notification: str, as_json: bool) -> None:
+    """One NOTIFICATION (its id, or the beginning of its uid): lines, attempts, receipts."""
+
+    async def work(app: App, _: Call) -> None:
+        whole = await app.store.operations.whole(notification)
+        if as_json:
+            dump(
+                row_dict(whole.row, "fence", "lease_until")
+                | {
+                    "lines": [row_dict(row) for row in whole.lines],
+                    "attempts": [row_dict(row) for row in whole.attempts],
+                    "receipts": [row_dict(row) for row in whole.receipts],
+                }
+            )
+            return
+        row, out = whole.row, console()
+        out.print(Text(f"{row.uid[:8]} {row.kind} {row.message} by {row.channel}", style="bold"))
+        out.print(cell(row.state), Text(row.reason))
+        out.print(Text(f"to       {row.name} <{row.address}>, {row.role}, {row.language}"))
+        out.print(
+            Text(f"planned  {local(row.created_at)} Beijing; not before {local(row.not_before)}")
+        )
+        out.print()
+        table(
+            "Lines",
+            ["record", "stage", "record is", "dropped"],
+            [(f"{r.kind} {r.ref}", r.stage, r.record_state, r.dropped) for r in whole.lines],
+        )
+        table(
+            "Attempts",
+            ["#", "by", "began", "outcome", "reply"],
+            [
+                (r.number, r.provider, r.began_at, r.outcome or "open", r.reply)
+                for r in whole.attempts
+            ],
+        )
+        table(
+            "Receipts",
+            ["when", "status", "part", "detail"],
+            [(r.at, r.status, f"{r.part}/{r.parts}", r.detail) for r in whole.receipts],
+        )
+
+    with_app(work)
+
+
+def _mover(
+    name: str, to: NotificationState, only: frozenset[str], text: str, done: str
+) -> click.Command:
+    @click.command(name, help=text)
+    @click.argument("notifications", nargs=-1, required=True)
+    @click.option("--reason", default="", help="Why, for the audit.")
+    def move(notifications: tuple[str, ...], reason: str) -> None:
+        async def work(app: App, called: Call) -> None:
+            for uid in notifications:
+                whole = await app.store.operations.whole(uid)
+                if whole.row.state not in only:
+                    raise InputError(
+                        f"notification {whole.row.uid[:8]} is {whole.row.state}: "
+                        f"{name} takes what is {' or '.join(sorted(only))}"
+                    )
+                row = await app.store.operations.move(
+                    whole.row.uid, to, called.by, name, reason, app.clock()
+                )
+                click.echo(f"{row.uid[:8]}: {done}")
+            app.bell.ring()
+
+        with_app(work)
+
+    return move
+
+
+_S = NotificationState
+retry_command: Any = _mover(
+    "retry",
+    _S.PENDING,
+    frozenset({_S.FAILED.value, _S.SUPPRESSED.value}),
+    "Send failed or suppressed NOTIFICATIONS again, if what they say is still due.",
+    "pending again",
+)
+release_command: Any = _mover(
+    "release",
+    _S.PENDING,
+    frozenset({_S.PARKED.value}),
+    "Send parked NOTIFICATIONS after all. One of unknown outcome may then arrive twice.",
+    "pending again",
+)
+cancel_command: Any = _mover(
+    "cancel",
+    _S.CANCELLED,
+    frozenset({_S.PENDING.value, _S.PARKED.value}),
+    "Stop pending or parked NOTIFICATIONS for good; their stages count as told.",
+    "cancelled",
+)
+
+
+@click.command("preview")
+@click.argument("what")
+@click.option("--message", help="Which text of the rule, such as expired.")
+@click.option("--channel", type=click.Choice(["mail", "sms"]))
+@click.option("--language", default="zh-CN", show_default=True)
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Write to this file; its ending says what: {' '.join(FORMS)}.",
+)
+def preview_command(
+    what: str, message: str | None, channel: str | None, language: str, target: Path | None
+) -> None:
+    """Write a message of WHAT: a rule (from its sample) or a record. Nothing is sent.
+
+    \b
+    duewatch preview payment --language zh-CN --to payment.html
+    duewatch preview SFD20261100017 --language en --to mail.eml
+    """
+    ending = target.suffix.lower() if target else ".txt"
+    if ending not in FORMS:
+        raise InputError(f"--to {target}: ends in none of {' '.join(FORMS)}")
+    wanted = "sms" if ending == ".sms" else channel or "mail"
+
+    async def work(app: App, _: Call) -> None:
+        notice = await _notice(app, what, message, wanted, language)
+        content = _content(app, notice, "sms" if wanted == "sms" else ending)
+        if target is None:
+            click.echo(content.decode())
+        else:
+            target.write_bytes(content)
+            click.echo(f"Wrote {target} ({notice.kind} {notice.message}, {language}).")
+
+    with_app(work)
+
+
+async def _notice(app: App, what: str, message: str | None, channel: str, language: str) -> Notice:
+    if what in app.rules:
+        found = [
+            one
+            for one in sample_notices(app.rules[what], language, app.clock(), app.registry.calendar)
+            if one.channel == channel and message in {None, one.message}
+        ]
+        if not found:
+            known = sorted({t.message for s in app.rules[what].cadence.stages for t in s.tell})
+            raise InputError(
+                f"{what} has no {channel} message {message}; there are {', '.join(known)}"
+            )
+        return found[0]
+    try:
+        watched = await app.records.one(what)
+    except UnknownThingError as error:
+        raise UnknownThingError(f"{error}; rules: {', '.join(app.rules)}") from None
+    return _real_notice(app, watched, message, channel, language)
+
+
+def _real_notice(
+    app: App, watched: Watched, message: str | None, channel: str, language: str
+) -> Notice:
+    record = watched.record
+    rule, cadence = app.rules[record.kind], app.registry.cadences[record.kind]
+    for stage in cadence.stages:
+        for tell in stage.tell:
+            if rule.applies(stage, record) or message not in {None, tell.message}:
+                continue
+            people = rule.recipients(tell.role, record, watched.contacts)
+            if channel not in tell.by or not people:
+                continue
+            person = people[0]
+            by: Any = channel
+            return Notice(
+                uid=uuid.uuid4().hex,
+                kind=record.kind,
+                message=tell.message,
+                channel=by,
+                recipient=Recipient(
+                    ref=person.ref,
+                    name=person.name,
+                    role=person.role or tell.role,
+                    address=person.address(by) or _nowhere(channel),
+                    language=language,
+                    time_zone=person.time_zone,
+                ),
+                items=(NoticeItem(record, stage.name),),
+                now=app.clock(),
+                list_url=f"{app.settings.base_url}/l/preview",
+                list_token="",
+                unsubscribe_url=f"{app.settings.base_url}/u/preview",
+            )
+    raise InputError(f"{record.ref} tells nobody by {channel}: see duewatch explain {record.ref}")
+
+
+def _nowhere(channel: str) -> str:
+    return "preview@example.com" if channel == "mail" else "+8613800138000"
+
+
+def _content(app: App, notice: Notice, ending: str) -> bytes:
+    if ending in {".pdf", ".xlsx"}:
+        files = [file for file in app.renderer.documents(notice) if file[0].endswith(ending)]
+        if not files:
+            raise InputError(f"a {notice.kind} has no {ending} that goes along")
+        return files[0][2]
+    message = app.renderer.render(notice)
+    if isinstance(message, Mail):
+        if ending == ".eml":
+            return message.source
+        parts = app.renderer.parts(notice)
+        subject = parts["subject.txt"].strip()
+        return (
+            parts["html"].encode() if ending == ".html" else f"{subject}\n\n{parts['txt']}".encode()
+        )
+    parts_count = count_parts(message.text, mainland=app.settings.sms.mainland)
+    return f"{message.text}\n({parts_count.parts} part(s), {parts_count.encoding})\n".encode()
+
+
+@click.command("send-test")
+@click.argument("rule", default="statement")
+@click.option("--to", "address", required=True, help="A mail address or an E.164 number.")
+@click.option("--language", default="zh-CN", show_default=True)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def send_test_command(rule: str, address: str, language: str, yes: bool) -> None:
+    """Send RULE's sample (default statement) to one address by the provider in use.
+
+    The name of the recipient says TEST. It isn't in the ledger, only in the audit.
+    """
+    channel = "mail" if "@" in address else "sms"
+    try:
+        clean = clean_text(address, 254)
+    except ValueError as error:
+        raise InputError(f"--to: {error}") from None
+
+    async def work(app: App, called: Call) -> None:
+        provider = app.providers[channel]  # type: ignore[index]
+        if not yes:
+            click.confirm(f"Send one {channel} to {clean} by {provider.name}?", abort=True)
+        notice = await _notice(app, kinds_of(app, rule)[0], None, channel, language)
+        recipient = replace(notice.recipient, address=clean, name=f"TEST {notice.recipient.name}")
+        message = app.renderer.render(
+            replace(notice, uid=uuid.uuid4().hex, recipient=recipient, now=app.clock())
+        )
+        try:
+            accepted = await provider.send(message)
+        except ProviderError as error:
+            raise type(error)(f"{provider.name} didn't take it: {error}") from None
+        async with app.store.database.write() as connection:
+            await app.store.operations.note(
+                connection, called.by, "send-test", f"{channel} by {provider.name}", "", app.clock()
+            )
+        click.echo(f"{provider.name} took it: {accepted.reply}")
+
+    with_app(work)

@@ -1,0 +1,236 @@
+"""Commands about records, contacts, suppressed addresses and the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from schedules.rule import State
+from workers.app import App
+from workers.cli.due import kinds_of
+from workers.cli.frame import Call, dump, json_option, local, moment, row_dict, table, with_app
+from workers.errors import InputError, StateError, UnknownThingError
+
+
+@click.command("records")
+@click.option("--rule", help="Only of this kind.")
+@click.option("--state", type=click.Choice([state.value for state in State]))
+@click.option("--partner", help="Only of this partner.")
+@click.option("--after", default=0, help="Only ids above this: the next page.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@json_option
+def records_command(
+    rule: str | None, state: str | None, partner: str | None, after: int, limit: int, as_json: bool
+) -> None:
+    """Records by kind and state, oldest first.
+
+    \b
+    duewatch records --state held        what waits until somebody mends it, and why
+    """
+
+    async def work(app: App, _: Call) -> None:
+        kind = kinds_of(app, rule)[0] if rule else None
+        rows = await app.store.records.search(
+            kind=kind, state=state, partner=partner, after=after, limit=limit
+        )
+        if as_json:
+            dump([row_dict(row, "hash", "revision") for row in rows])
+            return
+        table(
+            "",
+            ["kind", "ref", "partner", "state", "deadline", "next look", "why"],
+            [
+                (r.kind, r.ref, r.partner, r.state, local(r.due_at), local(r.next_due_at), r.why)
+                for r in rows
+            ],
+        )
+        if len(rows) == limit:
+            click.echo(f"More: --after {rows[-1].id}")
+
+    with_app(work)
+
+
+@click.command("snooze")
+@click.argument("record")
+@click.option("--until", required=True, metavar="TIME", help="Beijing unless it has an offset.")
+@click.option("--kind", help="Where the reference names records of several kinds.")
+@click.option("--reason", default="", help="Why, for the audit.")
+def snooze_command(record: str, until: str, kind: str | None, reason: str) -> None:
+    """Remind of RECORD no earlier than TIME; then the stage that stands is told."""
+
+    async def work(app: App, called: Call) -> None:
+        at, now = moment(until), app.clock()
+        assert at is not None
+        if at <= now:
+            raise InputError(f"--until {until}: is past: give a time to come")
+        watched = await app.records.one(record, kind, with_lines=False)
+        await app.store.operations.change_record(
+            watched.id,
+            called.by,
+            "snooze",
+            reason or f"until {local(at)}",
+            now,
+            snoozed_until=at,
+            next_due_at=now if watched.row.state == State.OPEN else None,
+        )
+        click.echo(f"{watched.record.kind} {record} is snoozed until {local(at)} Beijing.")
+
+    with_app(work)
+
+
+@click.command("close")
+@click.argument("record")
+@click.option("--kind", help="Where the reference names records of several kinds.")
+@click.option("--reason", required=True, help="Why; kept with the record.")
+def close_command(record: str, kind: str | None, reason: str) -> None:
+    """Close RECORD by hand: nobody is reminded until it is reopened or a new ladder begins."""
+
+    async def work(app: App, called: Call) -> None:
+        watched = await app.records.one(record, kind, with_lines=False)
+        if watched.row.state == State.CLOSED:
+            raise StateError(f"{record} is closed already: {watched.row.why}")
+        why = f"closed by {called.by}: {reason}"
+        await app.store.operations.change_record(
+            watched.id,
+            called.by,
+            "close",
+            reason,
+            app.clock(),
+            state=State.CLOSED.value,
+            why=why,
+            closed_by_hand=why,
+            next_due_at=None,
+        )
+        click.echo(f"{watched.record.kind} {record} is closed.")
+
+    with_app(work)
+
+
+@click.command("reopen")
+@click.argument("record")
+@click.option("--kind", help="Where the reference names records of several kinds.")
+@click.option("--reason", default="", help="Why, for the audit.")
+def reopen_command(record: str, kind: str | None, reason: str) -> None:
+    """Undo a close by hand: the rule judges RECORD again."""
+
+    async def work(app: App, called: Call) -> None:
+        watched = await app.records.one(record, kind)
+        if not watched.row.closed_by_hand:
+            raise StateError(f"{record} wasn't closed by hand: only its own data opens it")
+        rule = app.rules[watched.record.kind]
+        judged, _ = app.registry.judge(rule, watched.record.data, watched.record.lines)
+        now = app.clock()
+        await app.store.operations.change_record(
+            watched.id,
+            called.by,
+            "reopen",
+            reason,
+            now,
+            state=judged.state.value,
+            why=judged.why,
+            closed_by_hand=None,
+            next_due_at=now if judged.state is State.OPEN else None,
+        )
+        click.echo(f"{watched.record.kind} {record} is {judged.state}.")
+
+    with_app(work)
+
+
+@click.command("contacts")
+@click.argument("partner", required=False)
+@json_option
+def contacts_command(partner: str | None, as_json: bool) -> None:
+    """Contacts of PARTNER, or of all partners."""
+
+    async def work(app: App, _: Call) -> None:
+        rows = [row.data | {"ref": row.ref} for row in await app.store.records.contacts_of(partner)]
+        if as_json:
+            dump(rows)
+            return
+        columns = ["partner", "ref", "role", "name", "mail", "mobile", "language", "time_zone"]
+        table("", [*columns, "wishes"], [_contact(row, columns) for row in rows])
+
+    with_app(work)
+
+
+def _contact(row: dict[str, Any], columns: list[str]) -> tuple[Any, ...]:
+    wishes = ", ".join(row.get("channels") or ()) if row.get("active", True) else "not active"
+    return (*(row.get(name) for name in columns), wishes)
+
+
+def _channel(address: str) -> str:
+    return "mail" if "@" in address else "sms"
+
+
+@click.command("suppress")
+@click.argument("address")
+@click.option("--reason", required=True, help="Why; shown with everything that isn't sent.")
+@click.option("--rule", help="Only what this rule says; default everything.")
+def suppress_command(address: str, reason: str, rule: str | None) -> None:
+    """Stop writing to ADDRESS (a mail address or an E.164 number)."""
+
+    async def work(app: App, called: Call) -> None:
+        kind = kinds_of(app, rule)[0] if rule else "*"
+        made = await app.store.operations.suppress(
+            _channel(address), address, kind, reason, called.by, app.clock()
+        )
+        click.echo(f"{address} isn't written to any more." if made else f"{address} was already.")
+
+    with_app(work)
+
+
+@click.command("unsuppress")
+@click.argument("address")
+@click.option("--reason", default="", help="Why, for the audit.")
+def unsuppress_command(address: str, reason: str) -> None:
+    """Write to ADDRESS again. What was suppressed isn't sent by itself: duewatch retry."""
+
+    async def work(app: App, called: Call) -> None:
+        ended = await app.store.operations.lift(
+            _channel(address), address, called.by, reason, app.clock()
+        )
+        if not ended:
+            raise UnknownThingError(f"{address} isn't suppressed: see duewatch suppressions")
+        click.echo(f"{address} is written to again.")
+
+    with_app(work)
+
+
+@click.command("suppressions")
+@json_option
+def suppressions_command(as_json: bool) -> None:
+    """Who isn't written to, and why."""
+
+    async def work(app: App, _: Call) -> None:
+        rows = await app.store.operations.suppressions()
+        if as_json:
+            dump([row_dict(row) for row in rows])
+            return
+        table(
+            "",
+            ["by", "address", "rule", "since", "who", "reason"],
+            [(r.channel, r.address, r.kind, r.created_at, r.by, r.reason) for r in rows],
+        )
+
+    with_app(work)
+
+
+@click.command("audit")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@json_option
+def audit_command(limit: int, as_json: bool) -> None:
+    """What was done by hand, newest first."""
+
+    async def work(app: App, _: Call) -> None:
+        rows = await app.store.operations.audit(limit)
+        if as_json:
+            dump([row_dict(row) for row in rows])
+            return
+        table(
+            "",
+            ["when", "who", "did", "to", "reason"],
+            [(r.at, r.by, r.action, r.target, r.reason) for r in rows],
+        )
+
+    with_app(work)

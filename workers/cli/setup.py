@@ -1,0 +1,228 @@
+"""Commands that set up and check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
+
+from workers.app import App
+from workers.cli.frame import Call, call, console, dump, json_option, table, with_app
+from workers.doctor import examine
+from workers.errors import InputError
+from workers.providers import find_providers
+from workers.settings import DEFAULT_FILE, Settings
+
+
+@click.command("init")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_FILE)
+def init_command(file: Path) -> None:
+    """Write FILE (default duewatch.toml): every setting, its default and meaning, commented out.
+
+    An existing file is never overwritten.
+    """
+    if file.exists():
+        raise InputError(f"{file} is there already: name another file, or move it away")
+    file.write_text(commented_settings(), "utf-8")
+    click.echo(f"Wrote {file}. Uncomment what you change; duewatch doctor checks it.")
+
+
+def commented_settings() -> str:
+    """The settings file that `init` writes; the documentation is made of the same."""
+    lines = [
+        "# Duewatch settings. Every value here is the default: uncomment what you change.",
+        "# The environment wins: DUEWATCH_MAIL__SENDER sets sender in [mail].",
+        "",
+    ]
+    sections: list[tuple[str, type[BaseModel]]] = []
+    for name, field in Settings.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            sections.append((name, inner))
+        elif name not in {"providers", "rules"}:
+            lines.extend(_setting(name, field))
+    for name, model in sections:
+        lines += ["", f"# {_first_line(model)}", f"[{name}]"]
+        for key, field in model.model_fields.items():
+            lines.extend(_setting(key, field))
+    for name, provider in sorted(find_providers().items()):
+        if not provider.Settings.model_fields:
+            continue
+        lines += ["", f"# {_first_line(provider)}", f"# [providers.{name}]"]
+        for key, field in provider.Settings.model_fields.items():
+            lines.extend(_setting(key, field))
+    lines += ["", *_RULES.strip().splitlines(), ""]
+    return "\n".join(lines)
+
+
+_RULES = """
+# One table a rule: change its cadence without touching code.
+# [rules.statement]
+# enabled = true
+# send_at = "09:30"                # wall-clock time of day stages, at the recipient's
+# scan_every_s = 300               # seconds
+# [rules.statement.stages."T-5"]
+# when = "due - 6 working days"
+# [[rules.statement.stages."T-5".tell]]
+# role = "finance"
+# by = ["mail", "sms"]
+"""
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _setting(name: str, field: Any) -> list[str]:
+    return [f"# {field.description or ''}".rstrip(), f"# {name} = {_toml(field)}"]
+
+
+def _toml(field: Any) -> str:
+    value = field.default
+    if value is PydanticUndefined:
+        value = field.default_factory() if field.default_factory else None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(f'"{one}"' for one in value) + "]"
+    if isinstance(value, dict):
+        return "{}"
+    return '""' if value is None else f'"{value}"'
+
+
+@click.command("settings")
+@json_option
+def settings_command(as_json: bool) -> None:
+    """Show every setting in force; secrets are masked."""
+    settings = call().settings
+    values = dict(_flat("", settings, set()))
+    defaults = dict(_flat("", Settings(), set()))
+    if as_json:
+        dump(values)
+        return
+    table(
+        "",
+        ["setting", "value", "set"],
+        [
+            (key, value, "" if defaults.get(key) == value else "changed")
+            for key, value in values.items()
+        ],
+    )
+
+
+_SECRETS = ("password", "secret", "token", "key", "auth")
+
+
+def _flat(prefix: str, value: Any, seen: set[str]) -> Any:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _flat(f"{prefix}{name}.", getattr(value, name), seen)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{prefix}{name}.", inner, seen)
+    else:
+        key = prefix.rstrip(".")
+        yield key, _masked(key, value)
+
+
+def _masked(key: str, value: Any) -> Any:
+    """A value as it may be shown: secrets as their first and last character, or not at all."""
+    secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if key.endswith("_url") and isinstance(value, str) and "@" in value:
+        from sqlalchemy import make_url
+
+        return make_url(value).render_as_string(hide_password=True)
+    if secret and value:
+        text = str(value)
+        return f"{text[0]}…{text[-1]}" if len(text) >= 12 else "…"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return ", ".join(str(one) for one in value) if isinstance(value, tuple | list) else str(value)
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> int:
+    """Check database, providers, templates, working days, clock and links. Sends nothing.
+
+    Exit code 1 when something is wrong; each line says how to mend it.
+    """
+
+    async def work(app: App, _: Call) -> int:
+        findings = [finding async for finding in examine(app)]
+        wrong = [finding for finding in findings if not finding.well]
+        if as_json:
+            dump([{slot: getattr(one, slot) for slot in one.__slots__} for one in findings])
+            return int(bool(wrong))
+        out = console()
+        for one in findings:
+            mark = "[green]well [/]" if one.well else "[red]wrong[/]"
+            out.print(f"{mark} [bold]{one.what}[/]", end="")
+            out.print(f": {one.detail}", markup=False)
+            if one.remedy:
+                out.print(
+                    f"      {one.remedy}", markup=False, style="yellow" if one.well else "red"
+                )
+        out.print("All is well." if not wrong else f"{len(wrong)} to mend.")
+        return int(bool(wrong))
+
+    return with_app(work)
+
+
+@click.command("migrate")
+def migrate_command() -> None:
+    """Bring the database's schema to this program's version. Safe to run by several at once."""
+
+    async def work(app: App, _: Call) -> None:
+        click.echo(f"The schema is version {await app.store.database.schema_version()}.")
+
+    with_app(work)
+
+
+@click.command("verify")
+@json_option
+def verify_command(as_json: bool) -> int:
+    """Prove that the ledger adds up: every equation must have 0 exceptions (else exit code 1)."""
+
+    async def work(app: App, _: Call) -> int:
+        rows = await app.store.operations.verify()
+        counts = await app.store.operations.counts()
+        states: dict[str, int] = {}
+        for (_kind, _channel, state), count in counts.items():
+            states[state] = states.get(state, 0) + count
+        broken = [row for row in rows if row[1]]
+        if as_json:
+            checks = [{"what": what, "exceptions": count} for what, count, _ in rows]
+            dump({"adds_up": not broken, "checks": checks, "states": states})
+            return int(bool(broken))
+        table("", ["exceptions #", "equation", "look at"], [(r[1], r[0], r[2]) for r in rows])
+        total = " + ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        console().print(f"planned {sum(states.values())} = {total or '0'}")
+        console().print("The ledger adds up." if not broken else "The ledger does NOT add up.")
+        return int(bool(broken))
+
+    return with_app(work)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the completion script of SHELL, to be sourced by its start-up file.
+
+    \b
+    duewatch completion bash >> ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    root = click.get_current_context().find_root().command
+    sys.stdout.write(found(root, {}, "duewatch", "_DUEWATCH_COMPLETE").source() + "\n")

@@ -1,0 +1,97 @@
+"""The doctor: looks at everything that sending needs, and says how to mend what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from schedules.fields import BEIJING
+from workers.app import App
+from workers.providers import Finding
+from workers.store.engine import newest_version
+
+CLOCK_SKEW = timedelta(seconds=5)
+LEAST_FREE_MB = 200
+
+
+async def examine(app: App) -> AsyncIterator[Finding]:
+    """Each finding as it is made. Sends nothing."""
+    async for finding in _database(app):
+        yield finding
+    for channel, provider in app.providers.items():
+        for finding in await provider.check():
+            yield Finding(
+                f"{channel}: {finding.what}", finding.well, finding.detail, finding.remedy
+            )
+    gaps = app.renderer.check(app.clock(), app.registry.calendar)
+    for gap in gaps:
+        yield Finding("templates", False, gap, "add or correct the template")
+    if not gaps:
+        languages = ", ".join(app.renderer.languages)
+        yield Finding("templates", True, f"every message renders in {languages}")
+    for finding in _calendar(app):
+        yield finding
+    yield _public_url(app)
+
+
+async def _database(app: App) -> AsyncIterator[Finding]:
+    database = app.store.database
+    version = await database.schema_version()
+    yield Finding(
+        "database",
+        version == newest_version(),
+        f"{database.dialect}, schema {version}",
+        "" if version == newest_version() else "run duewatch migrate",
+    )
+    skew = abs(await database.clock() - app.clock())
+    well = skew <= CLOCK_SKEW
+    yield Finding(
+        "clock",
+        well,
+        f"{skew.total_seconds():.1f} s from the database's",
+        "" if well else "synchronise this machine's clock (NTP)",
+    )
+    file = make_url(app.settings.database_url).database
+    if database.dialect == "sqlite" and file:
+        free = shutil.disk_usage(Path(file).absolute().parent).free // 1_000_000
+        yield Finding(
+            "disk",
+            free >= LEAST_FREE_MB,
+            f"{free:,} MB free beside {file}",
+            "" if free >= LEAST_FREE_MB else "make room, or move the database",
+        )
+
+
+def _calendar(app: App) -> list[Finding]:
+    now: datetime = app.clock().astimezone(BEIJING)
+    wanted = [now.year, now.year + 1] if now.month >= 11 else [now.year]
+    years = ", ".join(str(year) for year in app.registry.calendar.years)
+    missing = [year for year in wanted if year not in app.registry.calendar.years]
+    if not missing:
+        return [Finding("working days", True, f"announced years: {years}")]
+    # The State Council announces a year in November of the one before.
+    late = now.year in missing
+    return [
+        Finding(
+            "working days",
+            not late,
+            f"announced years: {years}; {missing[0]} is provisional (Monday to Friday)",
+            f"put {missing[0]}.toml into calendar.folder once it is announced",
+        )
+    ]
+
+
+def _public_url(app: App) -> Finding:
+    url = app.settings.public_url
+    local = not url or "localhost" in url or "127.0.0.1" in url
+    only_inbox = all(one.name == "inbox" for one in app.providers.values())
+    return Finding(
+        "links",
+        not local or only_inbox,
+        f"links lead to {app.settings.base_url}",
+        "set public_url to the address that recipients reach" if local else "",
+    )

@@ -1,0 +1,153 @@
+"""The outlook: what will be told in the coming days, and why a record's people were told or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from schedules.clock import fire_time
+from schedules.planner import Step, Told, Verdict, forecast, plan
+from schedules.rule import Record, Rule
+from workers.records import Records, Registry, Watched
+from workers.store import Row, Store
+
+PAGE = 500
+"""Records revived at a time."""
+
+
+@dataclass(slots=True)
+class Foretold:
+    """One message to come: a digest of `refs` to one contact. `at` is the scan that plans it (UTC).
+
+    `day` is the date in the rule's zone (Beijing).
+    """
+
+    kind: str
+    day: date
+    at: datetime
+    channel: str
+    message: str
+    contact: str
+    name: str
+    address: str
+    language: str
+    refs: list[str] = field(default_factory=list)
+    stages: set[str] = field(default_factory=set)
+
+
+async def foretell(
+    store: Store, registry: Registry, start: datetime, days: int, kind: str | None = None
+) -> list[Foretold]:
+    """The messages of the next `days` days from `start` (aware UTC) if nothing changes, in order.
+
+    The planner in virtual time over all open records; digests are counted as the scan makes them.
+    Raises UnknownThingError for a kind without a rule.
+    """
+    if kind is not None:
+        registry.rule(kind)
+    found: dict[tuple[Any, ...], Foretold] = {}
+    for one in [kind] if kind is not None else registry.enabled():
+        await _foretell_kind(store, registry, one, start, start + timedelta(days=days), found)
+    return sorted(found.values(), key=lambda told: (told.at, told.kind, told.contact))
+
+
+async def _foretell_kind(
+    store: Store,
+    registry: Registry,
+    kind: str,
+    start: datetime,
+    end: datetime,
+    found: dict[tuple[Any, ...], Foretold],
+) -> None:
+    around = registry.around(kind, await store.operations.unsubscribed(kind))
+    records, after = Records(store, registry), 0
+    while rows := await store.records.open_records(kind, after, PAGE, until=end):
+        after = rows[-1].id
+        async with store.database.read() as connection:
+            watched, _ = await records.revive(connection, rows, with_lines=False)
+        for one in watched.values():
+            begin = max(start, one.row.next_due_at or start)
+            for at, step in forecast(one.record, one.contacts, one.told, begin, end, around):
+                _add(found, kind, one.record, at, step, around.rule, around.cadence.scan_every)
+
+
+def _add(
+    found: dict[tuple[Any, ...], Foretold],
+    kind: str,
+    record: Record,
+    at: datetime,
+    step: Step,
+    rule: Rule,
+    every: timedelta,
+) -> None:
+    contact = step.contact
+    if contact is None:
+        return
+    fired = fire_time(at, every)
+    scan_at = fired if fired == at else fired + every
+    address = contact.address(step.channel) or ""
+    key = (kind, scan_at, contact.ref, address, step.channel, step.message)
+    told = found.get(key)
+    if told is None:
+        told = found[key] = Foretold(
+            kind=kind,
+            day=scan_at.astimezone(rule.zone).date(),
+            at=scan_at,
+            channel=step.channel,
+            message=step.message,
+            contact=contact.ref,
+            name=contact.name,
+            address=address,
+            language=contact.language,
+        )
+    told.refs.append(record.ref)
+    told.stages.add(step.stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One record's story at one instant. `told` maps what was told to its notification's row."""
+
+    watched: Watched
+    rule: Rule
+    steps: Sequence[Step]
+    next_due_at: datetime | None
+    told: dict[Told, Row[Any]]
+    history: Sequence[Row[Any]]
+
+
+async def explain(
+    store: Store, registry: Registry, ref: str, kind: str | None, now: datetime
+) -> Explained:
+    """Every stage of a record: due when, told whom and what came of it, or skipped and why.
+
+    Raises UnknownThingError, or HeldError when the record can't be read any more.
+    """
+    watched = await Records(store, registry).one(ref, kind)
+    around = registry.around(
+        watched.record.kind, await store.operations.unsubscribed(watched.record.kind)
+    )
+    planned = plan(watched.record, watched.contacts, watched.told, now, around)
+    history = await store.operations.history(watched.id)
+    told = {
+        Told(row.stage, row.channel, row.contact): row
+        for row in history
+        if row.dropped is None and row.ladder == watched.record.ladder
+    }
+    return Explained(watched, around.rule, planned.steps, planned.next_due_at, told, history)
+
+
+WORDS = {
+    Verdict.TOLD: "told",
+    Verdict.DUE: "due now: the next scan tells",
+    Verdict.COMING: "to come",
+    Verdict.OVERTAKEN: "skipped",
+    Verdict.VOID: "skipped",
+    Verdict.UNREACHABLE: "nobody to tell",
+    Verdict.UNWANTED: "not wished",
+    Verdict.TWICE: "skipped",
+    Verdict.OFF: "not for this record",
+}
+"""A verdict in a person's words; the step's own `why` says the rest."""
