@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
 Tick = Callable[[str, datetime], Awaitable[None]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,10 +35,14 @@ class Ticker:
         self._periods = periods
         self._tick = tick
         self._now = now
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
         self._scheduler = AsyncIOScheduler(timezone=UTC)
 
     def start(self) -> None:
         """Begins to tick; each name fires at once for its latest fire time."""
+        from apscheduler.triggers.interval import IntervalTrigger
+
         for name, every in self._periods.items():
             self._scheduler.add_job(
                 self._fire,

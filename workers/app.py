@@ -152,6 +152,7 @@ def _brand(settings: Settings) -> Brand:
     _, address = parseaddr(settings.mail.sender)
     return Brand(
         product=settings.brand.name,
+        products=settings.brand.names,
         sender=settings.mail.sender,
         reply_to=settings.mail.reply_to,
         contact=settings.brand.contact,

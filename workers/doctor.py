@@ -57,13 +57,17 @@ async def _database(app: App) -> AsyncIterator[Finding]:
     )
     file = make_url(app.settings.database_url).database
     if database.dialect == "sqlite" and file:
-        free = shutil.disk_usage(Path(file).absolute().parent).free // 1_000_000
+        free = _free_mb(Path(file))
         yield Finding(
             "disk",
             free >= LEAST_FREE_MB,
             f"{free:,} MB free beside {file}",
             "" if free >= LEAST_FREE_MB else "make room, or move the database",
         )
+
+
+def _free_mb(file: Path) -> int:
+    return shutil.disk_usage(file.absolute().parent).free // 1_000_000
 
 
 def _calendar(app: App) -> list[Finding]:

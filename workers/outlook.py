@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from schedules.clock import fire_time
 from schedules.planner import Step, Told, Verdict, forecast, plan
-from schedules.rule import Record, Rule
+from schedules.rule import Assessment, Record, Rule, State
 from workers.records import Records, Registry, Watched
 from workers.store import Row, Store
 
@@ -129,14 +129,19 @@ async def explain(
     around = registry.around(
         watched.record.kind, await store.operations.unsubscribed(watched.record.kind)
     )
-    planned = plan(watched.record, watched.contacts, watched.told, now, around)
+    record = watched.record
+    if watched.row.unheard:
+        # Held because nobody can be told: the steps say best who is missing.
+        record = replace(record, assessment=Assessment(State.OPEN))
+    planned = plan(record, watched.contacts, watched.told, now, around)
     history = await store.operations.history(watched.id)
     told = {
         Told(row.stage, row.channel, row.contact): row
         for row in history
         if row.dropped is None and row.ladder == watched.record.ladder
     }
-    return Explained(watched, around.rule, planned.steps, planned.next_due_at, told, history)
+    next_due_at = None if watched.row.unheard else planned.next_due_at
+    return Explained(watched, around.rule, planned.steps, next_due_at, told, history)
 
 
 WORDS = {
@@ -148,6 +153,6 @@ WORDS = {
     Verdict.UNREACHABLE: "nobody to tell",
     Verdict.UNWANTED: "not wished",
     Verdict.TWICE: "skipped",
-    Verdict.OFF: "not for this record",
+    Verdict.OFF: "not told",
 }
 """A verdict in a person's words; the step's own `why` says the rest."""

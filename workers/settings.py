@@ -94,8 +94,10 @@ class Sms(_Section):
 class Brand(_Section):
     """What messages say of whoever sends them."""
 
-    name: str = Field("Partner Centre", description="Name in English messages.")
-    name_zh: str = Field("伙伴中心", description="Name in Chinese messages.")
+    name: str = Field("Partner Centre", description="Name of whoever sends.")
+    names: dict[str, str] = Field(
+        {"zh-CN": "伙伴中心"}, description="That name by language, where it differs."
+    )
     contact: str = Field("", description="Whom to ask: shown at the end of each mail.")
     partner_centre_url: str = Field(
         "", description="Where a button leads when the record has no address of its own."

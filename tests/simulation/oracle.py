@@ -317,14 +317,13 @@ def judge(
 
 def must_be_told(
     events: Iterable[Event], ticks: list[datetime]
-) -> tuple[dict[Message, datetime], set[datetime]]:
-    """(each message with the instant of its delivery, the ticks at which anything was to be done)."""
+) -> dict[Message, datetime]:
+    """Each message with the instant of its delivery."""
     waiting = sorted(events, key=lambda event: event.at)
     things: dict[str, Thing] = {}
     people: dict[str, list[dict[str, Any]]] = defaultdict(list)
     sums: dict[str, float] = defaultdict(float)
     told: dict[Message, datetime] = {}
-    busy: set[datetime] = set()
 
     def take(until: datetime) -> None:
         while waiting and waiting[0].at <= until:
@@ -366,6 +365,4 @@ def must_be_told(
                     told[what] = sent_at
                 if due - still and is_open(one, sums):
                     one.wake = sent_at
-        if looked:
-            busy.add(tick)
-    return told, busy
+    return told

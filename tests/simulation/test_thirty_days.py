@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
-import structlog
 from sqlalchemy import func, select
 
 from schedules.rule import ContactData
@@ -42,16 +40,26 @@ def incoming(event: Event) -> Incoming:
     return Incoming(RULES[event.kind].Data.model_validate(event.data), event.kind)
 
 
-async def next_due(app: App) -> datetime | None:
+async def due_kinds(app: App, tick: datetime) -> list[str]:
+    """The rules that would find something: a scan of the others looks at nothing."""
     async with app.store.database.read() as connection:
         found = await connection.execute(
-            select(func.min(records.c.next_due_at)).where(records.c.state == "open")
+            select(records.c.kind)
+            .where(records.c.state == "open", records.c.next_due_at <= tick)
+            .distinct()
         )
-        due: datetime | None = found.scalar()
-        return due
+        return list(found.scalars())
 
 
-async def live(app: App, clock: FakeClock, events: Sequence[Event], busy: set[datetime]) -> None:
+async def waits(app: App) -> bool:
+    async with app.store.database.read() as connection:
+        pending = notifications.c.state == "pending"
+        soon = notifications.c.not_before <= app.clock() + MINUTE
+        found = await connection.execute(select(func.count()).where(pending, soon))
+        return bool(found.scalar())
+
+
+async def live(app: App, clock: FakeClock, events: Sequence[Event]) -> None:
     """The events in their time, a scan at each tick where anything may be due, then deliveries."""
     waiting = sorted(events, key=lambda event: event.at)
 
@@ -64,18 +72,15 @@ async def live(app: App, clock: FakeClock, events: Sequence[Event], busy: set[da
             del waiting[:count]
 
     for tick in TICKS:
-        due = await next_due(app) if tick in busy or tick.minute == 0 else None
-        eventful = waiting and waiting[0].at <= tick + DELIVERED_AFTER
-        if tick not in busy and not eventful and (due is None or due > tick):
-            continue
         await take(tick)
         clock.set(tick)
-        for kind in app.registry.enabled():
+        for kind in await due_kinds(app, tick):
             await app.scan.run(kind, trigger="clock", fire_at=tick)
         await take(tick + DELIVERED_AFTER)
         clock.set(tick + DELIVERED_AFTER)
         # Two SMS a minute to a number: what waits for the next minute is sent then.
-        while await app.delivery.drain():
+        while await waits(app):
+            await app.delivery.drain()
             clock.advance(MINUTE)
 
 
@@ -99,20 +104,20 @@ async def told(app: App) -> list[tuple[Message, datetime, str]]:
         return [(Message(*row[:5]), row[5], row[6]) for row in rows]
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(("seed", "count"), [(20260914, 2000)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("seed", "count"), [(7, 600), pytest.param(20260914, 2000, marks=pytest.mark.slow)]
+)
 async def test_thirty_days_tell_everybody_what_they_must_know_once_and_in_time(
     seed: int, count: int, tmp_path: Path, clock: FakeClock
 ) -> None:
     events = life(seed, count)
-    expected, busy = must_be_told(events, TICKS)
+    expected = must_be_told(events, TICKS)
     clock.set(START - timedelta(days=2))
     every = {kind: {"scan_every_s": SECONDS} for kind in RULES}
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     url = f"sqlite:///{tmp_path / 'duewatch.db'}"
-    countries = ("CN",)
-    async with opened(url, clock, rules=every, sms={"countries": countries}) as app:
-        await live(app, clock, events, busy)
+    async with opened(url, clock, rules=every) as app:
+        await live(app, clock, events)
         found = await told(app)
         kept = await app.store.operations.kept_count()
         counts = await app.store.operations.counts()
@@ -125,12 +130,7 @@ async def test_thirty_days_tell_everybody_what_they_must_know_once_and_in_time(
     addressed = Counter((w.ref, w.ladder, w.stage, w.channel, to) for w, _, to in found)
     assert [what for what, times in addressed.items() if times > 1] == [], "one address, twice"
     late = {what: (expected[what], at[what]) for what in expected if at[what] != expected[what]}
-    assert {what for what, (want, got) in late.items() if not want < got <= want + 4 * MINUTE} == set()
+    assert [what for what, (want, got) in late.items() if not want < got <= want + 4 * MINUTE] == []
     accepted = sum(number for (_, _, state), number in counts.items() if state == "accepted")
-    assert {state for _, _, state in counts} <= {"accepted", "cancelled"}
+    assert {state for _, _, state in counts} == {"accepted", "cancelled"}, "some became moot"
     assert sum(kept.values()) == accepted
-    assert Counter(at_hour(when) for when in at.values())[9] > 100, "mails go out at nine"
-
-
-def at_hour(when: datetime) -> int:
-    return when.astimezone(ZoneInfo("Asia/Shanghai")).hour

@@ -1,4 +1,4 @@
-"""The demo's data: the same each time, right to the cent, and wrong only where it is meant to be."""
+"""The demo's data: the same each time, right to the cent, wrong only on purpose."""
 
 from __future__ import annotations
 

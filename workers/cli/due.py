@@ -286,7 +286,7 @@ def _step(told: Explained, step: Step) -> dict[str, Any]:
         "channel": step.channel,
         "contact": contact.ref if contact else None,
         "name": contact.name if contact else None,
-        "at": step.at,
+        "at": (row.accepted_at or row.created_at) if row is not None else step.at,
         "verdict": step.verdict.value,
         "why": step.why,
         "notification": row.uid if row is not None else None,
@@ -330,7 +330,7 @@ def _lines(told: Explained) -> list[tuple[Any, ...]]:
             detail = f"{said['notification'][:8]} {said['state']}: {said['reply'] or ''}".rstrip(
                 ": "
             )
-        at = "" if step.verdict is Verdict.OFF else local(step.at, zone)
+        at = "" if step.verdict is Verdict.OFF else local(said["at"], zone)
         rows.append((step.stage, step.channel, who, at, WORDS[step.verdict], detail))
     return rows
 

@@ -55,7 +55,7 @@ def import_command(
 
 
 async def _one(app: App, path: Path, kind: str | None, trial: bool) -> Imported:
-    out = console(err=True)
+    out, size = console(err=True), _size(path)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,7 +65,7 @@ async def _one(app: App, path: Path, kind: str | None, trial: bool) -> Imported:
         transient=True,
         disable=not out.is_terminal,
     ) as bar:
-        task = bar.add_task(path.name, total=path.stat().st_size)
+        task = bar.add_task(path.name, total=size)
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
@@ -74,6 +74,10 @@ async def _one(app: App, path: Path, kind: str | None, trial: bool) -> Imported:
         return await import_file(
             app.intake, app.rules, path, only=kind, trial=trial, progress=progress
         )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _show(done: list[Imported], trial: bool, errors: Path | None) -> None:

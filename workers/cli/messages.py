@@ -225,7 +225,7 @@ def preview_command(
         if target is None:
             click.echo(content.decode())
         else:
-            target.write_bytes(content)
+            _write(target, content)
             click.echo(f"Wrote {target} ({notice.kind} {notice.message}, {language}).")
 
     with_app(work)

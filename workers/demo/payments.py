@@ -102,7 +102,7 @@ def payments(
     yield from _broken(rng, now, partners, serial)
 
 
-_LONG = {(Phase.DUE, 1, 8): LONGEST_LIST, (Phase.DUE, 3, 2): 240, (Phase.DUE, 3, 5): 96}
+_LONG = {(Phase.DUE, 1, 7): LONGEST_LIST, (Phase.DUE, 3, 2): 240, (Phase.DUE, 3, 5): 96}
 
 
 def _payment(

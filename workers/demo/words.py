@@ -137,7 +137,7 @@ ITEMS = (
     ("*现代服务*文档本地化", "千字", 3, 120, 260),
 )
 ITEMS_EN = (
-    ("Cloud service promotion", "item", 6, 800, 9000),
+    ("Cloud service promotion", "pcs", 6, 800, 9000),
     ("Dedicated engineer, technical support", "person-day", 6, 300, 700),
     ("Migration project delivery", "project", 6, 2500, 14000),
     ("Architecture review", "report", 6, 1200, 4800),

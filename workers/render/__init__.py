@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -57,7 +57,8 @@ class Brand:
     """Who speaks.
 
     `sender` is `Name <address>`; `reply_to` the same or "". `contact` is the line that tells where
-    to ask. `domain` ends every Message-ID. `sms_signature` stands without 【】.
+    to ask. `products` is the name by language where it differs. `domain` ends every Message-ID.
+    `sms_signature` stands without 【】.
     """
 
     product: str
@@ -67,6 +68,7 @@ class Brand:
     domain: str
     sms_signature: str
     reply_to: str = ""
+    products: Mapping[str, str] = field(default_factory=dict)
 
 
 class Renderer:
@@ -291,7 +293,7 @@ class Renderer:
         many = lines or max(3, INLINE_LINES // max(1, len(notice.items)))
         items = [_item(rule, item, many) for item in notice.items]
         dates = [item["deadline"] for item in items if item["deadline"] is not None]
-        brand = self._brand
+        brand, tag = self._brand, self.language_for(notice.recipient.language)
         only = items[0]["url"] if len(items) == 1 else ""
         recipient = notice.recipient
         return {
@@ -311,7 +313,7 @@ class Renderer:
                 "time_zone": recipient.time_zone,
             },
             "brand": {
-                "product": brand.product,
+                "product": brand.products.get(tag, brand.product),
                 "contact": brand.contact,
                 "partner_centre_url": brand.partner_centre_url,
             },
