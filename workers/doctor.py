@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from schedules.fields import BEIJING
 from workers.app import App
 from workers.providers import Finding
@@ -55,7 +53,7 @@ async def _database(app: App) -> AsyncIterator[Finding]:
         f"{skew.total_seconds():.1f} s from the database's",
         "" if well else "synchronise this machine's clock (NTP)",
     )
-    file = make_url(app.settings.database_url).database
+    file = database.engine.url.database
     if database.dialect == "sqlite" and file:
         free = _free_mb(Path(file))
         yield Finding(

@@ -231,6 +231,13 @@ def preview_command(
     with_app(work)
 
 
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"--to {target}: can't be written: {error.strerror}") from None
+
+
 async def _notice(app: App, what: str, message: str | None, channel: str, language: str) -> Notice:
     if what in app.rules:
         found = [

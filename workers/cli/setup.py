@@ -137,9 +137,9 @@ def _masked(key: str, value: Any) -> Any:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if key.endswith("_url") and isinstance(value, str) and "@" in value:
-        from sqlalchemy import make_url
+        from workers.store.engine import shown_url
 
-        return make_url(value).render_as_string(hide_password=True)
+        return shown_url(value)
     if secret and value:
         text = str(value)
         return f"{text[0]}…{text[-1]}" if len(text) >= 12 else "…"

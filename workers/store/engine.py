@@ -43,9 +43,8 @@ class Database:
         except (OSError, DBAPIError) as error:
             await database.close()
             cause = str(getattr(error, "orig", error) or error).splitlines()[0]
-            shown = make_url(url).render_as_string(hide_password=True)
             raise SettingsError(
-                f"database_url: can't use {shown}: {cause}: check that it runs and may be written"
+                f"database_url: can't use {shown_url(url)}: {cause}: check that it runs and may be written"
             ) from None
         except BaseException:
             await database.close()
@@ -145,6 +144,11 @@ def insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgre
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
+
+
+def shown_url(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def newest_version() -> str:
