@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test check format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
+	@echo "make docs    write the generated pages of the documentation anew"
 	@echo "make lock    refresh the lock files to the newest versions that pyproject.toml allows"
 	@echo "make clean   remove the environments and caches"
 
@@ -35,6 +36,9 @@ check: .venv/.stamp-dev
 format: .venv/.stamp-dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: .venv/.stamp-dev
+	@$(BIN)/python -c "from workers.cli.setup import configuration_page as page; print(page(), end='')" > docs/configuration.md
 
 # The running product's lock takes its versions from the developers', so tests run what is shipped.
 lock: .venv-lock/.stamp

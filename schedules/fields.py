@@ -164,6 +164,7 @@ def read_instant(value: Any) -> datetime:
 def _instant_from_text(value: str) -> datetime:
     text = clean_text(value, 40)
     plain = re.sub(r"\s+", " ", re.sub(r"[年月/.]", "-", text.replace("日", " "))).strip()
+    written_out = re.fullmatch(r"\d{4}-\d{1,2}-\d{1,2}( \d{1,2}:\d{2}(:\d{2})?)?", plain)
     for form in _INSTANT_FORMATS:
         try:
             return datetime.strptime(plain, form)
@@ -172,7 +173,8 @@ def _instant_from_text(value: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        hint = "that date doesn't exist" if "range" in str(error) else "not a time"
+        missing = written_out or "range" in str(error)
+        hint = "that date doesn't exist" if missing else "not a time"
         raise ValueError(f"{hint}: write it like 2026-11-20 10:00") from None
 
 
@@ -330,7 +332,13 @@ def choice(options: type[E_], **chinese: str) -> BeforeValidator:
             return word
         found = names.get(str(word).strip().lower())
         if found is None:
-            raise ValueError(f"must be one of {', '.join(names)}")
+            words = ", ".join(
+                f"{member.value} ({chinese[member.name].split('|')[0]})"
+                if member.name in chinese
+                else member.value
+                for member in options
+            )
+            raise ValueError(f"must be one of {words}")
         return found
 
     return BeforeValidator(read)

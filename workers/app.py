@@ -159,6 +159,7 @@ def _brand(settings: Settings) -> Brand:
         partner_centre_url=settings.brand.partner_centre_url,
         domain=settings.mail.domain or address.rpartition("@")[2],
         sms_signature=settings.sms.signature,
+        sms_signatures=settings.sms.signatures,
     )
 
 

@@ -136,7 +136,9 @@ class Delivery:
     async def _sweep(self) -> None:
         repeatable = {name for name, one in self._by_name().items() if one.repeat_is_safe}
         try:
-            again, parked = await self.store.outbox.sweep(repeatable, self.clock())
+            again, parked = await self.store.outbox.sweep(
+                repeatable, self.settings.delivery.attempts, self.clock()
+            )
         except Exception as error:
             log.error("sweep", error=type(error).__name__, detail=str(error)[:200])
             return

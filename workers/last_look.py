@@ -29,6 +29,7 @@ from workers.store.outbox import Claimed
 log = structlog.get_logger("deliver")
 
 S = NotificationState
+PUT_OFF_AT_MOST = timedelta(days=1)
 SMS_A_MINUTE = 2
 """To one number; carriers drop more (the vendor's limit for notices)."""
 
@@ -131,10 +132,12 @@ class LastLook:
     ) -> Ready | Settled:
         keep = [line for line, said in verdicts if _is_due(said)]
         later = [at for _, said in verdicts if (at := _coming_at(said)) is not None]
-        if not keep and later and len(later) == len(verdicts):
+        # What a moved deadline makes due another day is dropped, and planned anew with its ladder.
+        soon = bool(later) and max(later) <= now + PUT_OFF_AT_MOST
+        if not keep and soon and len(later) == len(verdicts):
             return Settled(one, "put off: quiet hours or snoozed", until=min(later))
         dropped = {
-            line.id: said if isinstance(said, str) else said.why or said.verdict.value
+            line.id: said if isinstance(said, str) else said.why or f"it is {said.verdict} now"
             for line, said in verdicts
             if not _is_due(said)
         }

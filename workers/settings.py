@@ -79,8 +79,8 @@ class Sms(_Section):
         ("inbox",), min_length=1, description="Names of [providers.*] in order; the first is used."
     )
     signature: str = Field("伙伴中心", max_length=20, description="Shown in 【】 before the text.")
-    mainland: bool = Field(
-        True, description="Count parts as mainland carriers do: 70 or 67 characters of any kind."
+    signatures: dict[str, str] = Field(
+        {"en": "Partner Centre"}, description="That signature by language, where it differs."
     )
     countries: tuple[str, ...] = Field(
         ("CN",), description="Countries (ISO 3166) whose numbers may be written to."

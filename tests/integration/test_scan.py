@@ -131,7 +131,7 @@ async def test_nobody_to_tell_holds_the_record_and_says_whom_to_import(
         assert tally is not None
         assert tally.held == 1
         assert (row.state, row.unheard, row.next_due_at) == ("held", True, None)
-        assert row.why == "nobody to tell: contact C1 has no mail address: import the full one"
+        assert row.why.startswith("nobody to tell: contact C1 has no mail address: import the full")
 
 
 async def test_a_record_its_rule_no_longer_accepts_harms_only_itself(

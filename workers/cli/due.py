@@ -286,13 +286,20 @@ def _step(told: Explained, step: Step) -> dict[str, Any]:
         "channel": step.channel,
         "contact": contact.ref if contact else None,
         "name": contact.name if contact else None,
-        "at": (row.accepted_at or row.created_at) if row is not None else step.at,
+        "at": _at(step, row),
         "verdict": step.verdict.value,
         "why": step.why,
         "notification": row.uid if row is not None else None,
         "state": row.state if row is not None else None,
         "reply": row.reply if row is not None else None,
     }
+
+
+def _at(step: Step, row: Any) -> Any:
+    """When it was told, is to be told, or would have been."""
+    if row is not None:
+        return row.accepted_at or row.created_at
+    return step.order[0] if step.verdict in {Verdict.OVERTAKEN, Verdict.VOID} else step.at
 
 
 def _show_explained(told: Explained) -> None:

@@ -29,7 +29,6 @@ from workers.model import Notice, NoticeItem, NotificationState, Recipient
 from workers.providers import Mail
 from workers.records import Watched
 from workers.render.samples import sample_notices
-from workers.sms import count_parts
 
 STATES = [*(state.value for state in NotificationState), "unknown"]
 FORMS = (".eml", ".html", ".txt", ".pdf", ".xlsx", ".sms")
@@ -313,8 +312,7 @@ def _content(app: App, notice: Notice, ending: str) -> bytes:
         return (
             parts["html"].encode() if ending == ".html" else f"{subject}\n\n{parts['txt']}".encode()
         )
-    parts_count = count_parts(message.text, mainland=app.settings.sms.mainland)
-    return f"{message.text}\n({parts_count.parts} part(s), {parts_count.encoding})\n".encode()
+    return f"{message.text}\n({message.parts} part{'s' * (message.parts > 1)})\n".encode()
 
 
 @click.command("send-test")

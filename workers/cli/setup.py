@@ -59,6 +59,23 @@ def commented_settings() -> str:
     return "\n".join(lines)
 
 
+def configuration_page() -> str:
+    """docs/configuration.md: the settings file with every default, and where settings come from."""
+    return _PAGE + "```toml\n" + commented_settings() + "```\n"
+
+
+_PAGE = """# Configuration
+
+Made by `make docs` from the settings' own descriptions; `duewatch init` writes the same as a file.
+
+Settings are read once on start: `duewatch.toml` in the working folder, another file by `--settings`
+or `DUEWATCH_FILE`, and the environment, which wins. `DUEWATCH_MAIL__SENDER` sets `sender` in
+`[mail]`; `DATABASE_URL` and `BROKER_URL` are read under their usual names too. An unknown or wrong
+key is refused on start with its name and what it may be. `duewatch settings` shows what is in
+force, secrets masked; `duewatch doctor` checks that it works.
+
+"""
+
 _RULES = """
 # One table a rule: change its cadence without touching code.
 # [rules.statement]
@@ -92,7 +109,8 @@ def _toml(field: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(f'"{one}"' for one in value) + "]"
     if isinstance(value, dict):
-        return "{}"
+        inner = ", ".join(f'"{key}" = "{one}"' for key, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     return '""' if value is None else f'"{value}"'
 
 

@@ -57,8 +57,8 @@ class Brand:
     """Who speaks.
 
     `sender` is `Name <address>`; `reply_to` the same or "". `contact` is the line that tells where
-    to ask. `products` is the name by language where it differs. `domain` ends every Message-ID.
-    `sms_signature` stands without 【】.
+    to ask. `domain` ends every Message-ID. `sms_signature` stands without 【】. `products` and
+    `sms_signatures` are by language, where they differ.
     """
 
     product: str
@@ -69,6 +69,7 @@ class Brand:
     sms_signature: str
     reply_to: str = ""
     products: Mapping[str, str] = field(default_factory=dict)
+    sms_signatures: Mapping[str, str] = field(default_factory=dict)
 
 
 class Renderer:
@@ -231,7 +232,8 @@ class Renderer:
         language = self._speaking(tag, f"{notice.kind}/{notice.message}.sms.txt")
         line = " ".join(self._part(notice, "sms.txt", values).split())
         number = notice.recipient.address
-        signature = self._brand.sms_signature.strip("【】[] ")
+        signature = self._brand.sms_signatures.get(tag, self._brand.sms_signature)
+        signature = signature.strip("【】[] ")
         mainland = number.startswith("+86")
         # 【】 would make an SMS abroad cost two parts for one: it is no GSM-7 character
         text = f"【{signature}】{line}" if mainland else f"{signature}: {line}"

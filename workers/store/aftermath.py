@@ -43,23 +43,21 @@ class Aftermath:
         now: datetime,
     ) -> bool:
         """Stops writing to an address; false when it was stopped already."""
-        done = await connection.execute(
-            insert(connection, suppressions)
-            .values(
-                channel=channel, address=address, kind=kind, reason=reason, by=by, created_at=now
-            )
-            .on_conflict_do_nothing()
-            .returning(suppressions.c.id)
-        )
-        return done.first() is not None
+        return await add_suppression(connection, channel, address, kind, reason, by, now)
 
-    async def sweep(self, repeatable: Collection[str], now: datetime) -> tuple[int, int]:
+    async def sweep(
+        self, repeatable: Collection[str], max_attempts: int, now: datetime
+    ) -> tuple[int, int]:
         """Settles what dead workers left in flight; returns (to be sent again, parked).
 
         Their outcome is unknown. `repeatable` providers get the message again with the same id;
-        for others it is parked until a receipt or a person says more.
+        for others, and for what has had `max_attempts`, it is parked until a receipt or a person
+        says more.
         """
-        again = notifications.c.provider.in_(list(repeatable))
+        again = and_(
+            notifications.c.provider.in_(list(repeatable)),
+            notifications.c.attempt_count < max_attempts,
+        )
         async with self.database.write() as connection:
             rows = list(
                 await connection.execute(
@@ -164,6 +162,28 @@ class Aftermath:
                     changed_at=now,
                 )
             )
+
+
+async def add_suppression(
+    connection: AsyncConnection,
+    channel: str,
+    address: str,
+    kind: str,
+    reason: str,
+    by: str,
+    now: datetime,
+) -> bool:
+    """Stops writing to an address; false when it was stopped already.
+
+    `kind` is a rule's, or "*" for everything.
+    """
+    done = await connection.execute(
+        insert(connection, suppressions)
+        .values(channel=channel, address=address, kind=kind, reason=reason, by=by, created_at=now)
+        .on_conflict_do_nothing()
+        .returning(suppressions.c.id)
+    )
+    return done.first() is not None
 
 
 def plain(text: str) -> str:

@@ -44,7 +44,8 @@ class Database:
             await database.close()
             cause = str(getattr(error, "orig", error) or error).splitlines()[0]
             raise SettingsError(
-                f"database_url: can't use {shown_url(url)}: {cause}: check that it runs and may be written"
+                f"database_url: can't use {shown_url(url)}: {cause}: "
+                "check that it runs and may be written"
             ) from None
         except BaseException:
             await database.close()

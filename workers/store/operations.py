@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.errors import InputError, StateError, UnknownThingError
 from workers.model import MOVES, NotificationState
+from workers.store.aftermath import add_suppression
 from workers.store.engine import insert
 from workers.store.ledger import Ledger, last_outcome_unknown
 from workers.store.tables import (
@@ -310,22 +311,9 @@ class Operations(Ledger):
     async def suppress(
         self, channel: str, address: str, kind: str, reason: str, by: str, now: datetime
     ) -> bool:
-        """Stops writing to an address; false when it was stopped already."""
+        """Stops writing to an address (`add_suppression`), with a line in the audit."""
         async with self.database.write() as connection:
-            done = await connection.execute(
-                insert(connection, suppressions)
-                .values(
-                    channel=channel,
-                    address=address,
-                    kind=kind,
-                    reason=reason,
-                    by=by,
-                    created_at=now,
-                )
-                .on_conflict_do_nothing()
-                .returning(suppressions.c.id)
-            )
-            made = done.first() is not None
+            made = await add_suppression(connection, channel, address, kind, reason, by, now)
             if made:
                 await self.note(connection, by, "suppress", f"{channel} address", reason, now)
             return made
