@@ -326,19 +326,20 @@ def choice(options: type[E_], **chinese: str) -> BeforeValidator:
     for member, words in chinese.items():
         names.update({word.lower(): options[member] for word in words.split("|")})
 
+    # Each with one Chinese name: all that are understood would fill a page.
+    shown = [
+        member.value
+        + next((f" ({w})" for w in chinese.get(member.name, "").split("|") if not w.isascii()), "")
+        for member in options
+    ]
+
     def read(value: Any) -> Any:
         word = _required(value)
         if isinstance(word, options):
             return word
         found = names.get(str(word).strip().lower())
         if found is None:
-            words = ", ".join(
-                f"{member.value} ({chinese[member.name].split('|')[0]})"
-                if member.name in chinese
-                else member.value
-                for member in options
-            )
-            raise ValueError(f"must be one of {words}")
+            raise ValueError(f"must be one of {', '.join(shown)}")
         return found
 
     return BeforeValidator(read)

@@ -7,11 +7,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select
+
 from schedules.rule import ContactData, PartnerData
 from schedules.rules import load_rules
 from workers.app import App, open_app
+from workers.deliver import Delivery
 from workers.intake import Incoming
+from workers.render import Renderer
 from workers.settings import Settings
+from workers.store.tables import attempts
 
 RULES = load_rules()
 NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
@@ -30,7 +35,10 @@ async def opened(url: str, clock: Callable[[], datetime], **settings: Any) -> As
 def smtp(port: int, **more: Any) -> dict[str, Any]:
     """Settings that send mail to a relay on this machine."""
     relay = {"host": "127.0.0.1", "port": port, "tls": "none", "timeout_s": 10, **more}
-    return {"mail": {"providers": ["smtp"], "sender": "desk@example.com"}, "providers": {"smtp": relay}}
+    return {
+        "mail": {"providers": ["smtp"], "sender": "desk@example.com"},
+        "providers": {"smtp": relay},
+    }
 
 
 def partner(ref: str = "P1", **more: Any) -> Incoming:
@@ -127,3 +135,35 @@ async def states(app: App) -> dict[str, str]:
 async def inbox(app: App) -> list[str]:
     """Who was sent something, as the local inbox keeps it, in order."""
     return [row.recipient for row in reversed(await app.store.operations.kept(limit=5000))]
+
+
+async def planned(app: App, *things: Any, kind: str = "statement") -> None:
+    """Takes the things in and scans a rule."""
+    await app.intake.take(things)
+    await app.scan.run(kind)
+
+
+async def reasons(app: App) -> dict[str, str]:
+    """Why each notification stands where it does, by its recipient's address."""
+    rows = await app.store.operations.notifications(limit=5000)
+    return {row.address: row.reason for row in rows}
+
+
+async def outcomes(app: App) -> list[str]:
+    """What came of all attempts, in order."""
+    async with app.store.database.read() as connection:
+        found = await connection.execute(select(attempts.c.outcome).order_by(attempts.c.id))
+        return list(found.scalars())
+
+
+def another(app: App, renderer: Renderer | None = None) -> Delivery:
+    """A second worker on the same database."""
+    return Delivery(
+        app.store,
+        app.registry,
+        renderer or app.renderer,
+        app.providers,
+        app.links,
+        app.settings,
+        app.clock,
+    )

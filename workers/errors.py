@@ -6,6 +6,7 @@
     │   ├── InputError         a file, row, field, event or argument
     │   ├── UnknownThingError  no such record, rule, notification …   HTTP 404
     │   └── StateError         the move isn't legal from the present state   HTTP 409
+    ├── UnavailableError       something we need can't be reached now. Exit code 3, HTTP 503
     ├── HeldError              a record that must not be told of until somebody mends it
     ├── TemplateError          a template that can't be rendered: parks one notification
     └── ProviderError          what came of handing a message to a provider
@@ -43,6 +44,10 @@ class UnknownThingError(CallerError):
 
 class StateError(CallerError):
     """What was asked isn't possible in the thing's present state."""
+
+
+class UnavailableError(DuewatchError):
+    """Something that Duewatch needs can't be reached or used now; try again later."""
 
 
 class HeldError(DuewatchError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -249,7 +250,7 @@ async def test_a_long_role_and_a_contact_without_a_ref_fit_every_database(
 @pytest.mark.parametrize(
     "wrong", [{"version": 2**63}, {"version": -1}], ids=["too large", "negative"]
 )
-def test_numbers_that_no_database_holds_are_refused(wrong: dict[str, int]) -> None:
+def test_numbers_that_no_database_holds_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="version"):
         statement(**wrong)
 

@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection
 
 from tests.fakes.clock import FakeClock
 from tests.product import NOW, contact, opened, statement, states
-from workers.errors import SettingsError
-from workers.model import Outcome
+from workers.errors import SettingsError, UnavailableError
 from workers.model import NotificationState as S
+from workers.model import Outcome
 from workers.store import Store
 from workers.store.engine import newest_version
 from workers.store.outbox import Finished
@@ -76,7 +76,7 @@ async def test_without_migration_an_empty_database_is_refused_with_the_remedy(
 
 
 async def test_a_database_that_isnt_there_is_named_without_its_password() -> None:
-    with pytest.raises(SettingsError, match="database_url: can't use") as caught:
+    with pytest.raises(UnavailableError, match="database_url: can't use") as caught:
         await Store.open("postgresql://ops:secret-word@127.0.0.1:1/none")
     assert "secret-word" not in str(caught.value)
 

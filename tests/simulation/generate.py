@@ -1,4 +1,4 @@
-"""Makes up a month of a partner centre's life: raw events that the oracle and the product both read."""
+"""Makes up a month of a partner centre: raw events that the oracle and the product both read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def _invitation(chance: Random, number: int, partner: str) -> Iterator[Event]:
         "inviter": f"C{partner[1:]}-{chance.randrange(6)}" if chance.random() < 0.5 else None,
     }
     if origin == "ACTIVITY":
-        data["activity_ends_at"] = sent + chance.randint(2, 20) * DAY + chance.randrange(0, 24, 3) * HOUR
+        data["activity_ends_at"] = (
+            sent + chance.randint(2, 20) * DAY + chance.randrange(0, 24, 3) * HOUR
+        )
     if origin == "QR" or chance.random() < 0.2:
         data["registered_at"] = sent - chance.randint(0, 9) * DAY
     yield Event(max(sent, START), "invitation", data)

@@ -68,7 +68,7 @@ class Message(NamedTuple):
 
 class Rung(NamedTuple):
     name: str
-    index: int
+    place: int
     when: date | datetime
     tells: tuple[tuple[str, str], ...]
     after: bool = False
@@ -94,7 +94,6 @@ class Thing:
     data: dict[str, Any]
     told: set[Message] = field(default_factory=set)
     wake: datetime | None = None
-    silent: bool = False
 
     @property
     def ladder(self) -> str:
@@ -171,7 +170,7 @@ def rungs(thing: Thing, now: datetime) -> Iterator[Rung]:
 
 def _every_five(
     name: str,
-    index: int,
+    place: int,
     day: date,
     tells: tuple[tuple[str, str], ...],
     now: datetime,
@@ -179,7 +178,7 @@ def _every_five(
 ) -> Iterator[Rung]:
     number = 1
     while day <= now.date() + 20 * DAY:
-        yield Rung(name if number == 1 else f"{name}#{number}", index, day, tells, after)
+        yield Rung(name if number == 1 else f"{name}#{number}", place, day, tells, after)
         number, day = number + 1, later(day, 5)
 
 
@@ -231,7 +230,9 @@ def turn(person: dict[str, Any], channel: str, at: datetime, which: int) -> date
     zone, sign = ZoneInfo(person["time_zone"]), 1 if which else -1
     day = at.astimezone(zone).date()
     found = [datetime.combine(day + n * DAY, span[which], zone).astimezone(UTC) for n in (-1, 0, 1)]
-    return min((one for one in found if (one - at) * sign >= timedelta(0)), key=lambda o: abs(o - at))
+    return min(
+        (one for one in found if (one - at) * sign >= timedelta(0)), key=lambda o: abs(o - at)
+    )
 
 
 def falls_due(
@@ -284,7 +285,7 @@ def steps(thing: Thing, people: list[dict[str, Any]], now: datetime) -> Iterator
                         seen.add((channel, to))
                     at = falls_due(rung, person, channel, until, now) if to else None
                     at = None if unwished else at
-                    yield Step((nominal(rung), rung.index), what, at, until, unwished)
+                    yield Step((nominal(rung), rung.place), what, at, until, unwished)
 
 
 def judge(
@@ -315,54 +316,61 @@ def judge(
     return due, min(coming, default=None), nobody
 
 
-def must_be_told(
-    events: Iterable[Event], ticks: list[datetime]
-) -> dict[Message, datetime]:
+class World:
+    """Everything that has come in so far."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.waiting = sorted(events, key=lambda event: event.at, reverse=True)
+        self.things: dict[str, Thing] = {}
+        self.people: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.sums: dict[str, float] = defaultdict(float)
+
+    def take(self, until: datetime) -> None:
+        """What happens up to an instant; whatever it touches is to be looked at again."""
+        while self.waiting and self.waiting[-1].at <= until:
+            event = self.waiting.pop()
+            touched = self._take(event)
+            for one in self.things.values():
+                if touched in {one.data["ref"], one.data["partner"]}:
+                    one.wake = event.at
+
+    def _take(self, event: Event) -> str | None:
+        data = event.data
+        if event.kind == "line":
+            self.sums[data["payment"]] += float(data["amount_incl_tax"])
+            return str(data["payment"])
+        if event.kind == "contact":
+            others = [one for one in self.people[data["partner"]] if one["ref"] != data["ref"]]
+            self.people[data["partner"]] = sorted([*others, data], key=lambda one: str(one["ref"]))
+            return str(data["partner"])
+        ref = str(data["ref"])
+        if ref in self.things and self.things[ref].data == data:
+            return None  # nothing new
+        self.things.setdefault(ref, Thing(event.kind, data)).data = data
+        return ref
+
+    def judge(self, one: Thing, now: datetime) -> tuple[set[Message], datetime | None]:
+        """What is due of a thing, and when to look again: never, once nobody can be told."""
+        due, wake, nobody = judge(one, self.people[one.data["partner"]], self.sums, now)
+        return due, None if nobody else wake
+
+
+def must_be_told(events: Iterable[Event], ticks: list[datetime]) -> dict[Message, datetime]:
     """Each message with the instant of its delivery."""
-    waiting = sorted(events, key=lambda event: event.at)
-    things: dict[str, Thing] = {}
-    people: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    sums: dict[str, float] = defaultdict(float)
-    told: dict[Message, datetime] = {}
-
-    def take(until: datetime) -> None:
-        while waiting and waiting[0].at <= until:
-            event = waiting.pop(0)
-            ref = event.data.get("partner")
-            if event.kind == "line":
-                sums[event.data["payment"]] += float(event.data["amount_incl_tax"])
-                ref = event.data["payment"]
-            elif event.kind == "contact":
-                theirs = people[event.data["partner"]]
-                theirs[:] = [one for one in theirs if one["ref"] != event.data["ref"]]
-                theirs.append(event.data)
-                theirs.sort(key=lambda one: str(one["ref"]))
-            else:
-                ref = event.data["ref"]
-                if ref in things and things[ref].data == event.data:
-                    continue  # nothing new
-                one = things.setdefault(ref, Thing(event.kind, event.data))
-                one.data = event.data
-            for one in things.values():
-                if ref in {one.data["ref"], one.data["partner"]}:
-                    one.wake, one.silent = event.at, False
-
+    world, told = World(events), dict[Message, datetime]()
     for tick in ticks:
-        take(tick)
-        looked = [one for one in things.values() if one.wake is not None and one.wake <= tick]
+        world.take(tick)
         planned = []
-        for one in looked:
-            due, one.wake, one.silent = judge(one, people[one.data["partner"]], sums, tick)
-            one.wake = None if one.silent else one.wake
-            planned.append((one, due))
+        for one in world.things.values():
+            if one.wake is not None and one.wake <= tick:
+                due, one.wake = world.judge(one, tick)
+                planned.append((one, due))
         sent_at = tick + DELIVERED_AFTER
-        take(sent_at)
+        world.take(sent_at)
         for one, due in planned:
-            if due:
-                still = judge(one, people[one.data["partner"]], sums, sent_at)[0]
-                for what in due & still:
-                    one.told.add(what)
-                    told[what] = sent_at
-                if due - still and is_open(one, sums):
-                    one.wake = sent_at
+            still = due & world.judge(one, sent_at)[0] if due else set()
+            one.told |= still
+            told |= dict.fromkeys(still, sent_at)
+            if due - still and is_open(one, world.sums):
+                one.wake = sent_at
     return told

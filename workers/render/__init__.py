@@ -302,6 +302,7 @@ class Renderer:
             "kind": notice.kind,
             "message": notice.message,
             "title": dict(rule.title),
+            "programmes": dict(labels(tag).programmes),
             "now": notice.now,
             "items": items,
             "count": len(items),

@@ -31,6 +31,7 @@ class Labels:
     words: Mapping[str, str]
     invoice_types: Mapping[str, str]
     media: Mapping[str, str]
+    programmes: Mapping[str, str]
 
     def __getitem__(self, key: str) -> str:
         return self.words[key]
@@ -61,6 +62,10 @@ class Labels:
                 self.media.get(invoice_list.medium, invoice_list.medium),
             )
         )
+
+    def programme(self, invoice_list: InvoiceList) -> str:
+        """What the programme is called."""
+        return self.programmes.get(invoice_list.programme, invoice_list.programme)
 
     def party(self, party: Party) -> list[tuple[str, str]]:
         """A party as (label, value), in the order of an invoice."""
@@ -99,6 +104,7 @@ def labels(language: str) -> Labels:
         words={key: str(own.get(key, word)) for key, word in complete.items()},
         invoice_types=_table(complete, own, "invoice_types"),
         media=_table(complete, own, "media"),
+        programmes=_table(complete, own, "programmes"),
     )
 
 

@@ -122,7 +122,7 @@ def _content(invoice_list: InvoiceList, words: Labels) -> dict[str, Any]:
 def _facts(it: InvoiceList, words: Labels) -> list[tuple[str, str]]:
     facts = [
         (words["partner"], it.partner),
-        (words["programme"], it.programme),
+        (words["programme"], words.programme(it)),
         (words["periods"], words.several(it.periods)),
         (words["approved_at"], words.day(it.approved_at)),
         (words["invoice_type"], words.kind(it)),

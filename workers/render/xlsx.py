@@ -122,7 +122,7 @@ class _Sheet:
         self.row = 1
         payment = [
             (words["partner"], it.partner),
-            (words["programme"], it.programme),
+            (words["programme"], words.programme(it)),
             (words["periods"], words.several(it.periods)),
             (words["invoice_type"], words.kind(it)),
             (words["approved_amount"], it.approved_amount),

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from workers.errors import SettingsError
+from workers.errors import SettingsError, UnavailableError
 from workers.store.tables import meta
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -35,7 +35,8 @@ class Database:
     async def open(cls, url: str, *, migrate: bool = True) -> Database:
         """Connects, and brings the schema up to date unless `migrate` is false.
 
-        Raises SettingsError when the database can't be reached or its schema is another version.
+        Raises UnavailableError when it can't be reached, SettingsError when its schema is another
+        version.
         """
         database = cls(_engine(_async_url(url)))
         try:
@@ -43,7 +44,7 @@ class Database:
         except (OSError, DBAPIError) as error:
             await database.close()
             cause = str(getattr(error, "orig", error) or error).splitlines()[0]
-            raise SettingsError(
+            raise UnavailableError(
                 f"database_url: can't use {shown_url(url)}: {cause}: "
                 "check that it runs and may be written"
             ) from None

@@ -1,0 +1,50 @@
+"""A process of its own for tests to kill: `worker.py scan|deliver|stall URL PORT`.
+
+`deliver` runs the delivery loop against the relay on PORT; `stall` stops for ever while it renders,
+which is after its claim and before its commitment to send; `scan` scans the statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from tests.product import NOW, smtp
+from workers.app import open_app
+from workers.deliver import Delivery
+from workers.model import Notice
+from workers.providers import Mail, Sms
+from workers.render import Renderer
+from workers.settings import Settings
+
+
+class Stalls(Renderer):
+    """Says so and never comes back."""
+
+    def __init__(self) -> None:
+        """Needs no templates."""
+
+    def render(self, notice: Notice) -> Mail | Sms:
+        """Never returns in a test's time."""
+        print("stalled", flush=True)
+        time.sleep(600)
+        raise AssertionError("the test forgot this process")
+
+
+async def main(what: str, url: str, port: int) -> None:
+    delivery = {"lease_s": 2, "poll_s": 0.1}
+    settings = Settings.model_validate({"database_url": url, "delivery": delivery, **smtp(port)})
+    async with open_app(settings, clock=lambda: NOW) as app:
+        if what == "scan":
+            await app.scan.run("statement")
+            return
+        worker = app.delivery
+        if what == "stall":
+            parts = (app.store, app.registry, Stalls(), app.providers, app.links)
+            worker = Delivery(*parts, app.settings, app.clock)
+        await worker.run(asyncio.Event())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
