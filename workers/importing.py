@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schedules.rule import Rule
+from workers.errors import InputError
 from workers.intake import Batch, Incoming, Intake
 from workers.sources.files import Problem, Row, RowError, Sheet, read_file, row_model
 
@@ -58,20 +59,24 @@ async def import_file(
     """
     imported = Imported(path.name)
     waiting: list[tuple[Row, Incoming]] = []
-    for row in read_file(
-        path, rules, only=only, progress=progress, on_sheet=imported.sheets.append
-    ):
-        try:
-            model = row_model(row)
-        except RowError as error:
-            imported.problems.extend(error.problems)
-            imported.count(row.shape.name, REFUSED)
-            continue
-        kind = row.shape.name.removesuffix(".line")
-        waiting.append((row, Incoming(model, kind if kind in rules else None)))
-        if len(waiting) >= BATCH_ROWS:
-            await _take(intake, waiting, imported, trial)
-            waiting = []
+    rows = read_file(path, rules, only=only, progress=progress, on_sheet=imported.sheets.append)
+    try:
+        for row in rows:
+            try:
+                model = row_model(row)
+            except RowError as error:
+                imported.problems.extend(error.problems)
+                imported.count(row.shape.name, REFUSED)
+                continue
+            kind = row.shape.name.removesuffix(".line")
+            waiting.append((row, Incoming(model, kind if kind in rules else None)))
+            if len(waiting) >= BATCH_ROWS:
+                await _take(intake, waiting, imported, trial)
+                waiting = []
+    except InputError:
+        # The file can't be read any further; the rows before that place stand.
+        await _take(intake, waiting, imported, trial)
+        raise
     await _take(intake, waiting, imported, trial)
     return imported
 

@@ -63,8 +63,11 @@ def scan_command(rule: str | None, dry_run: bool, at: str | None, as_json: bool)
 
     async def work(app: App, _: Call) -> None:
         when, tallies = moment(at), list[Tally]()
+        paused = await app.store.operations.paused()
         for kind in kinds_of(app, rule):
-            if dry_run:
+            if rule is None and kind in paused and not dry_run:
+                click.echo(f"{kind} is paused ({paused[kind].reason}): left out", err=True)
+            elif dry_run:
                 tallies.append(await app.scan.dry_run(kind, when))
             elif tally := await app.scan.run(kind):
                 tallies.append(tally)

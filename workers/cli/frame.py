@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schedules.fields import BEIJING, read_instant
+from schedules.fields import BEIJING, OptionalMail, OptionalMobile, is_masked, read_instant
 from workers.app import App, open_app
 from workers.errors import InputError
 from workers.logs import configure_logs
@@ -91,6 +92,23 @@ def moment(text: str | None) -> datetime | None:
         return read_instant(text)
     except ValueError as error:
         raise InputError(f"time {text!r}: {error}") from None
+
+
+def address_of(text: str) -> tuple[Literal["mail", "sms"], str]:
+    """(channel, address) of what a person wrote, in the form that records and contacts keep.
+
+    Raises InputError for what is neither a mail address nor a phone number, and for a masked one.
+    """
+    channel: Literal["mail", "sms"] = "mail" if "@" in text else "sms"
+    form: Any = OptionalMail if channel == "mail" else OptionalMobile
+    try:
+        found = TypeAdapter(form).validate_python(text)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"address {text!r} {said}") from None
+    if not found or is_masked(found):
+        raise InputError(f"address {text!r} is empty or masked: write the full one")
+    return channel, str(found)
 
 
 def local(at: datetime | None, zone: ZoneInfo = BEIJING) -> str:

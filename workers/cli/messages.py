@@ -10,11 +10,11 @@ from typing import Any
 import click
 from rich.text import Text
 
-from schedules.fields import clean_text
 from workers.app import App
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
+    address_of,
     cell,
     console,
     dump,
@@ -63,7 +63,7 @@ def list_command(
             state=state,
             kind=kinds_of(app, rule)[0] if rule else None,
             channel=channel,
-            address=address,
+            address=address_of(address)[1] if address else None,
             before=before,
             limit=limit,
         )
@@ -325,14 +325,10 @@ def send_test_command(rule: str, address: str, language: str, yes: bool) -> None
 
     The name of the recipient says TEST. It isn't in the ledger, only in the audit.
     """
-    channel = "mail" if "@" in address else "sms"
-    try:
-        clean = clean_text(address, 254)
-    except ValueError as error:
-        raise InputError(f"--to: {error}") from None
+    channel, clean = address_of(address)
 
     async def work(app: App, called: Call) -> None:
-        provider = app.providers[channel]  # type: ignore[index]
+        provider = app.providers[channel]
         if not yes:
             click.confirm(f"Send one {channel} to {clean} by {provider.name}?", abort=True)
         notice = await _notice(app, kinds_of(app, rule)[0], None, channel, language)

@@ -9,7 +9,17 @@ import click
 from schedules.rule import State
 from workers.app import App
 from workers.cli.due import kinds_of
-from workers.cli.frame import Call, dump, json_option, local, moment, row_dict, table, with_app
+from workers.cli.frame import (
+    Call,
+    address_of,
+    dump,
+    json_option,
+    local,
+    moment,
+    row_dict,
+    table,
+    with_app,
+)
 from workers.errors import InputError, StateError, UnknownThingError
 
 
@@ -159,10 +169,6 @@ def _contact(row: dict[str, Any], columns: list[str]) -> tuple[Any, ...]:
     return (*(row.get(name) for name in columns), wishes)
 
 
-def _channel(address: str) -> str:
-    return "mail" if "@" in address else "sms"
-
-
 @click.command("suppress")
 @click.argument("address")
 @click.option("--reason", required=True, help="Why; shown with everything that isn't sent.")
@@ -170,12 +176,14 @@ def _channel(address: str) -> str:
 def suppress_command(address: str, reason: str, rule: str | None) -> None:
     """Stop writing to ADDRESS (a mail address or an E.164 number)."""
 
+    channel, full = address_of(address)
+
     async def work(app: App, called: Call) -> None:
         kind = kinds_of(app, rule)[0] if rule else "*"
         made = await app.store.operations.suppress(
-            _channel(address), address, kind, reason, called.by, app.clock()
+            channel, full, kind, reason, called.by, app.clock()
         )
-        click.echo(f"{address} isn't written to any more." if made else f"{address} was already.")
+        click.echo(f"{full} isn't written to any more." if made else f"{full} was already.")
 
     with_app(work)
 
@@ -186,13 +194,13 @@ def suppress_command(address: str, reason: str, rule: str | None) -> None:
 def unsuppress_command(address: str, reason: str) -> None:
     """Write to ADDRESS again. What was suppressed isn't sent by itself: duewatch retry."""
 
+    channel, full = address_of(address)
+
     async def work(app: App, called: Call) -> None:
-        ended = await app.store.operations.lift(
-            _channel(address), address, called.by, reason, app.clock()
-        )
+        ended = await app.store.operations.lift(channel, full, called.by, reason, app.clock())
         if not ended:
-            raise UnknownThingError(f"{address} isn't suppressed: see duewatch suppressions")
-        click.echo(f"{address} is written to again.")
+            raise UnknownThingError(f"{full} isn't suppressed: see duewatch suppressions")
+        click.echo(f"{full} is written to again.")
 
     with_app(work)
 

@@ -95,7 +95,7 @@ def _first_line(thing: Any) -> str:
 
 
 def _setting(name: str, field: Any) -> list[str]:
-    return [f"# {field.description or ''}".rstrip(), f"# {name} = {_toml(field)}"]
+    return [f"# {field.description or ''}".rstrip(), f"# {name} = {_toml(field)}".rstrip()]
 
 
 def _toml(field: Any) -> str:
@@ -111,7 +111,8 @@ def _toml(field: Any) -> str:
     if isinstance(value, dict):
         inner = ", ".join(f'"{key}" = "{one}"' for key, one in value.items())
         return f"{{ {inner} }}" if inner else "{}"
-    return '""' if value is None else f'"{value}"'
+    # Not set: an empty text would be a value, and TOML has no null.
+    return "" if value is None else f'"{value}"'
 
 
 @click.command("settings")
