@@ -46,7 +46,8 @@ Plain = None | bool | int | str | Decimal | datetime | list["Plain"] | dict[str,
 class Data(BaseModel):
     """What every data model shares: strict about unknown fields, frozen, text cleaned."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    # Validators are built when first used: most commands need few of the models.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class RecordData(Data):

@@ -7,15 +7,13 @@ import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parseaddr
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from schedules.calendar import WorkingCalendar
-from schedules.rule import Rule
-from schedules.rules import load_rules
+from workers.core import Core, open_core, utc_now
 from workers.deliver import Delivery
 from workers.errors import SettingsError
 from workers.intake import Intake
@@ -30,34 +28,22 @@ from workers.providers import (
     Sms,
     find_providers,
 )
-from workers.records import Records, Registry
 from workers.render import Brand, Renderer
 from workers.scan import Scan
-from workers.settings import Settings, check_rules
+from workers.settings import Settings
 from workers.store import Store
 from workers.tasks import Bell
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
-def utc_now() -> datetime:
-    """The machine's clock, as aware UTC."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
-class App:
+class App(Core):
     """The whole product, wired.
 
     `providers` has the one in use for each channel, `by_name` all by their names in the settings.
     """
 
-    settings: Settings
-    clock: Callable[[], datetime]
-    store: Store
-    rules: Mapping[str, Rule]
-    registry: Registry
-    records: Records
     renderer: Renderer
     providers: Mapping[Channel, Provider]
     by_name: Mapping[str, Provider]
@@ -101,12 +87,9 @@ async def open_app(
 
     Raises SettingsError naming the key when something can't be used.
     """
-    rules = load_rules()
-    check_rules(settings, rules)
-    registry = Registry(rules, settings, _calendar(settings))
     async with AsyncExitStack() as stack:
-        store = await Store.open(settings.database_url, migrate=migrate)
-        stack.push_async_callback(store.close)
+        core = await stack.enter_async_context(open_core(settings, clock=clock, migrate=migrate))
+        store, rules, registry = core.store, core.rules, core.registry
         link_key = await store.database.meta("link_key")
         renderer = Renderer(settings.templates or TEMPLATES, rules, _brand(settings))
         built = build_providers(settings, link_key, InboxKeep(store, clock))
@@ -128,7 +111,7 @@ async def open_app(
             store=store,
             rules=rules,
             registry=registry,
-            records=Records(store, registry),
+            records=core.records,
             renderer=renderer,
             providers=in_use,
             by_name=built,
@@ -139,13 +122,6 @@ async def open_app(
             delivery=delivery,
             bell=bell,
         )
-
-
-def _calendar(settings: Settings) -> WorkingCalendar:
-    try:
-        return WorkingCalendar.load(settings.calendar.folder)
-    except (ValueError, OSError) as error:
-        raise SettingsError(f"calendar.folder: {error}") from None
 
 
 def _brand(settings: Settings) -> Brand:

@@ -335,12 +335,16 @@ class World:
                     one.wake = event.at
 
     def _take(self, event: Event) -> str | None:
-        data = event.data
+        data: dict[str, Any] = event.data
         if event.kind == "line":
             self.sums[data["payment"]] += float(data["amount_incl_tax"])
             return str(data["payment"])
         if event.kind == "contact":
             others = [one for one in self.people[data["partner"]] if one["ref"] != data["ref"]]
+            known = [one for one in self.people[data["partner"]] if one["ref"] == data["ref"]]
+            for one in known:  # what is masked hides what is known, and doesn't change it
+                clear = {name: one[name] for name in ("mail", "mobile") if one[name]}
+                data = data | {n: v for n, v in clear.items() if "*" in (data[n] or "")}
             self.people[data["partner"]] = sorted([*others, data], key=lambda one: str(one["ref"]))
             return str(data["partner"])
         ref = str(data["ref"])

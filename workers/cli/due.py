@@ -6,8 +6,8 @@ import csv
 import difflib
 import sys
 from collections import Counter
-from datetime import timedelta
-from typing import Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -16,7 +16,6 @@ from rich.text import Text
 from schedules.fields import BEIJING
 from schedules.planner import Step, Told, Verdict
 from schedules.rule import Cadence, Stage
-from workers.app import App
 from workers.cli.frame import (
     Call,
     cell,
@@ -28,13 +27,20 @@ from workers.cli.frame import (
     row_dict,
     table,
     with_app,
+    with_core,
 )
+from workers.core import Core
 from workers.errors import InputError, UnknownThingError
 from workers.outlook import WORDS, Explained, Foretold, explain, foretell
 from workers.scan import Tally
 
+if TYPE_CHECKING:
+    from workers.app import App
 
-def kinds_of(app: App, rule: str | None) -> list[str]:
+SATURDAY = 5
+
+
+def kinds_of(app: Core, rule: str | None) -> list[str]:
     """The rule that was named, or all that are on. Raises UnknownThingError with the nearest."""
     if rule is None:
         return app.registry.enabled()
@@ -171,7 +177,7 @@ def forecast_command(
     It is the planner that the scan uses, in virtual time over all open records.
     """
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         kind = kinds_of(app, rule)[0] if rule else None
         begin = moment(start) or app.clock()
         told = await foretell(app.store, app.registry, begin, days, kind)
@@ -182,7 +188,7 @@ def forecast_command(
         else:
             _show_forecast(app, told)
 
-    with_app(work)
+    with_core(work)
 
 
 def _write_csv(told: list[Foretold]) -> None:
@@ -219,7 +225,14 @@ def _write_csv(told: list[Foretold]) -> None:
         )
 
 
-def _show_forecast(app: App, told: list[Foretold]) -> None:
+def _day_off(app: Core, day: date) -> str:
+    working = app.registry.calendar.is_working(day)
+    if day.weekday() >= SATURDAY:
+        return "make-up" if working else "off"
+    return "" if working else "holiday"
+
+
+def _show_forecast(app: Core, told: list[Foretold]) -> None:
     days: dict[tuple[Any, str], list[Foretold]] = {}
     for one in told:
         days.setdefault((one.day, one.kind), []).append(one)
@@ -230,7 +243,7 @@ def _show_forecast(app: App, told: list[Foretold]) -> None:
         rows.append(
             (
                 f"{day:%Y-%m-%d %a}",
-                "" if app.registry.calendar.is_working(day) else "off",
+                _day_off(app, day),
                 kind,
                 by["mail"] or "",
                 by["sms"] or "",
@@ -251,7 +264,7 @@ def _show_forecast(app: App, told: list[Foretold]) -> None:
 def explain_command(record: str, kind: str | None, at: str | None, as_json: bool) -> None:
     """Every stage of RECORD: due when, told whom, or skipped and why; and what comes next."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         now = moment(at) or app.clock()
         told = await explain(app.store, app.registry, record, kind, now)
         if as_json:
@@ -259,7 +272,7 @@ def explain_command(record: str, kind: str | None, at: str | None, as_json: bool
         else:
             _show_explained(told)
 
-    with_app(work)
+    with_core(work)
 
 
 def _explained(told: Explained) -> dict[str, Any]:
@@ -328,8 +341,14 @@ def _show_explained(told: Explained) -> None:
 
 
 def _lines(told: Explained) -> list[tuple[Any, ...]]:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    seen: set[tuple[str, str]] = set()
     for step in told.steps:
+        if step.contact is None and step.verdict is Verdict.OFF:
+            if (step.stage, step.why) not in seen:
+                rows.append((step.stage, "", "", "", WORDS[step.verdict], step.why))
+            seen.add((step.stage, step.why))
+            continue
         said = _step(told, step)
         who = (
             f"{step.contact.name or step.contact.ref} ({step.role})" if step.contact else step.role
@@ -350,7 +369,7 @@ def _lines(told: Explained) -> list[tuple[Any, ...]]:
 def rules_command(as_json: bool) -> None:
     """The rules: on, off or paused, their cadence in words, their last run and records."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         paused, runs = await app.store.operations.paused(), await app.store.operations.last_runs()
         counts = await app.store.records.count()
         rows: list[dict[str, Any]] = []
@@ -385,7 +404,7 @@ def rules_command(as_json: bool) -> None:
                 out.print(Text(f"  {name:8} {words}"))
             out.print()
 
-    with_app(work)
+    with_core(work)
 
 
 def _cadence(cadence: Cadence) -> dict[str, str]:
@@ -414,12 +433,12 @@ def _stage(one: Stage) -> str:
 def pause_command(rule: str, reason: str) -> None:
     """Stop RULE's scans and the sending of what it planned, until it is resumed."""
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         kind = kinds_of(app, rule)[0]
         await app.store.operations.pause(kind, called.by, reason, app.clock())
         click.echo(f"Paused {kind}. duewatch resume {kind} lets it go on.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("resume")
@@ -428,10 +447,10 @@ def pause_command(rule: str, reason: str) -> None:
 def resume_command(rule: str, reason: str) -> None:
     """Let RULE go on. What came due in the meantime is told once, at the stage that stands."""
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         kind = kinds_of(app, rule)[0]
         await app.store.operations.resume(kind, called.by, reason, app.clock())
         every = app.registry.cadences[kind].scan_every or timedelta(0)
         click.echo(f"Resumed {kind}: scanned again within {int(every.total_seconds() // 60)} min.")
 
-    with_app(work)
+    with_core(work)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workers.app import App
 from workers.cli.frame import Call, console, dump, json_option, table, with_app
+from workers.errors import InputError
 from workers.importing import REFUSED, Imported, import_file
 
 OUTCOMES = ("new", "changed", "unchanged", "stale", REFUSED)
@@ -42,13 +43,22 @@ def import_command(
     """
 
     async def work(app: App, _: Call) -> int:
-        done = [await _one(app, path, kind, dry_run) for path in files]
+        done: list[Imported] = []
+        unread: InputError | None = None
+        for path in files:
+            try:
+                done.append(await _one(app, path, kind, dry_run))
+            except InputError as error:
+                unread = error
+                break
         if errors is not None:
             _write_errors(errors, done)
-        if as_json:
+        if as_json and unread is None:
             dump([_as_json(one) for one in done])
-        else:
+        elif done or unread is None:
             _show(done, dry_run, errors)
+        if unread is not None:
+            raise unread
         return int(any(one.refused for one in done))
 
     return with_app(work)

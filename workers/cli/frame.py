@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -19,12 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from schedules.fields import BEIJING, OptionalMail, OptionalMobile, is_masked, read_instant
-from workers.app import App, open_app
+from workers.core import Core, open_core
 from workers.errors import InputError
 from workers.logs import configure_logs
 from workers.settings import Settings, load_settings
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from workers.app import App
+
 T = TypeVar("T")
 
 STYLES = {
@@ -68,8 +70,21 @@ def call(*, daemon: bool = False) -> Call:
     return Call(settings, given["by"])
 
 
+def with_core(work: Callable[[Core, Call], Awaitable[T]]) -> T:
+    """Opens the database and the rules only, does the work and closes them."""
+    called = call()
+
+    async def opened() -> T:
+        async with open_core(called.settings) as core:
+            return await work(core, called)
+
+    return asyncio.run(opened())
+
+
 def with_app(work: Callable[[App, Call], Awaitable[T]], *, migrate: bool = True) -> T:
-    """Opens the product, does the work and closes it."""
+    """Opens the whole product, does the work and closes it."""
+    from workers.app import open_app
+
     called = call()
 
     async def opened() -> T:
@@ -116,17 +131,30 @@ def local(at: datetime | None, zone: ZoneInfo = BEIJING) -> str:
     return "" if at is None else at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
 
 
+MAY_WRAP = {"", "reason", "why", "records", "who", "remedy", "value", "look at", "equation"}
+MAY_FOLD = {"address", "to", "mail", "what", "detail", "reply", "cadence"}
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints a table; cells that are states are coloured."""
+    """Prints a table; cells that are states are coloured.
+
+    A column whose name ends in `#` holds numbers. On a narrow terminal long texts wrap first, then
+    addresses fold; references and times stay whole.
+    """
     shown = Table(
-        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=title or None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
     for name in columns:
-        number = name.endswith("#")
+        words = name.removesuffix("#").strip()
         shown.add_column(
-            name.removesuffix("#").strip(),
-            justify="right" if number else "left",
+            words,
+            justify="right" if name.endswith("#") else "left",
             overflow="fold",
+            no_wrap=words not in MAY_WRAP | MAY_FOLD,
             header_style="bold",
         )
     count = 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
-from workers.app import App
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
@@ -23,12 +22,17 @@ from workers.cli.frame import (
     row_dict,
     table,
     with_app,
+    with_core,
 )
+from workers.core import Core
 from workers.errors import InputError, ProviderError, UnknownThingError
 from workers.model import Notice, NoticeItem, NotificationState, Recipient
 from workers.providers import Mail
 from workers.records import Watched
 from workers.render.samples import sample_notices
+
+if TYPE_CHECKING:
+    from workers.app import App
 
 STATES = [*(state.value for state in NotificationState), "unknown"]
 FORMS = (".eml", ".html", ".txt", ".pdf", ".xlsx", ".sms")
@@ -58,7 +62,7 @@ def list_command(
     duewatch list --to finance@partner.example --json
     """
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         rows = await app.store.operations.notifications(
             state=state,
             kind=kinds_of(app, rule)[0] if rule else None,
@@ -72,14 +76,11 @@ def list_command(
             return
         table(
             "",
-            ["id #", "uid", "rule", "message", "by", "to", "lines #", "state", "when", "reason"],
+            ["id #", "what", "to", "lines #", "state", "when", "reason"],
             [
                 (
                     row.id,
-                    row.uid[:8],
-                    row.kind,
-                    row.message,
-                    row.channel,
+                    f"{row.kind} {row.message} by {row.channel}",
                     row.address,
                     row.line_count,
                     row.state,
@@ -92,7 +93,7 @@ def list_command(
         if len(rows) == limit:
             console().print(f"More: --before {rows[-1].id}")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("show")
@@ -101,7 +102,7 @@ def list_command(
 def show_command(notification: str, as_json: bool) -> None:
     """One NOTIFICATION (its id, or the beginning of its uid): lines, attempts, receipts."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         whole = await app.store.operations.whole(notification)
         if as_json:
             dump(
@@ -140,7 +141,7 @@ def show_command(notification: str, as_json: bool) -> None:
             [(r.at, r.status, f"{r.part}/{r.parts}", r.detail) for r in whole.receipts],
         )
 
-    with_app(work)
+    with_core(work)
 
 
 def _mover(

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from schedules.rule import State
-from workers.app import App
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
@@ -18,8 +17,9 @@ from workers.cli.frame import (
     moment,
     row_dict,
     table,
-    with_app,
+    with_core,
 )
+from workers.core import Core
 from workers.errors import InputError, StateError, UnknownThingError
 
 
@@ -39,7 +39,7 @@ def records_command(
     duewatch records --state held        what waits until somebody mends it, and why
     """
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         kind = kinds_of(app, rule)[0] if rule else None
         rows = await app.store.records.search(
             kind=kind, state=state, partner=partner, after=after, limit=limit
@@ -58,7 +58,7 @@ def records_command(
         if len(rows) == limit:
             click.echo(f"More: --after {rows[-1].id}")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("snooze")
@@ -69,7 +69,7 @@ def records_command(
 def snooze_command(record: str, until: str, kind: str | None, reason: str) -> None:
     """Remind of RECORD no earlier than TIME; then the stage that stands is told."""
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         at, now = moment(until), app.clock()
         assert at is not None
         if at <= now:
@@ -86,7 +86,7 @@ def snooze_command(record: str, until: str, kind: str | None, reason: str) -> No
         )
         click.echo(f"{watched.record.kind} {record} is snoozed until {local(at)} Beijing.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("close")
@@ -96,7 +96,7 @@ def snooze_command(record: str, until: str, kind: str | None, reason: str) -> No
 def close_command(record: str, kind: str | None, reason: str) -> None:
     """Close RECORD by hand: nobody is reminded until it is reopened or a new ladder begins."""
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         watched = await app.records.one(record, kind, with_lines=False)
         if watched.row.state == State.CLOSED:
             raise StateError(f"{record} is closed already: {watched.row.why}")
@@ -114,7 +114,7 @@ def close_command(record: str, kind: str | None, reason: str) -> None:
         )
         click.echo(f"{watched.record.kind} {record} is closed.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("reopen")
@@ -124,7 +124,7 @@ def close_command(record: str, kind: str | None, reason: str) -> None:
 def reopen_command(record: str, kind: str | None, reason: str) -> None:
     """Undo a close by hand: the rule judges RECORD again."""
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         watched = await app.records.one(record, kind)
         if not watched.row.closed_by_hand:
             raise StateError(f"{record} wasn't closed by hand: only its own data opens it")
@@ -144,7 +144,7 @@ def reopen_command(record: str, kind: str | None, reason: str) -> None:
         )
         click.echo(f"{watched.record.kind} {record} is {judged.state}.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("contacts")
@@ -153,7 +153,7 @@ def reopen_command(record: str, kind: str | None, reason: str) -> None:
 def contacts_command(partner: str | None, as_json: bool) -> None:
     """Contacts of PARTNER, or of all partners."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         rows = [row.data | {"ref": row.ref} for row in await app.store.records.contacts_of(partner)]
         if as_json:
             dump(rows)
@@ -161,7 +161,7 @@ def contacts_command(partner: str | None, as_json: bool) -> None:
         columns = ["partner", "ref", "role", "name", "mail", "mobile", "language", "time_zone"]
         table("", [*columns, "wishes"], [_contact(row, columns) for row in rows])
 
-    with_app(work)
+    with_core(work)
 
 
 def _contact(row: dict[str, Any], columns: list[str]) -> tuple[Any, ...]:
@@ -178,14 +178,14 @@ def suppress_command(address: str, reason: str, rule: str | None) -> None:
 
     channel, full = address_of(address)
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         kind = kinds_of(app, rule)[0] if rule else "*"
         made = await app.store.operations.suppress(
             channel, full, kind, reason, called.by, app.clock()
         )
         click.echo(f"{full} isn't written to any more." if made else f"{full} was already.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("unsuppress")
@@ -196,13 +196,13 @@ def unsuppress_command(address: str, reason: str) -> None:
 
     channel, full = address_of(address)
 
-    async def work(app: App, called: Call) -> None:
+    async def work(app: Core, called: Call) -> None:
         ended = await app.store.operations.lift(channel, full, called.by, reason, app.clock())
         if not ended:
             raise UnknownThingError(f"{full} isn't suppressed: see duewatch suppressions")
         click.echo(f"{full} is written to again.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("suppressions")
@@ -210,7 +210,7 @@ def unsuppress_command(address: str, reason: str) -> None:
 def suppressions_command(as_json: bool) -> None:
     """Who isn't written to, and why."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         rows = await app.store.operations.suppressions()
         if as_json:
             dump([row_dict(row) for row in rows])
@@ -221,7 +221,7 @@ def suppressions_command(as_json: bool) -> None:
             [(r.channel, r.address, r.kind, r.created_at, r.by, r.reason) for r in rows],
         )
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("audit")
@@ -230,7 +230,7 @@ def suppressions_command(as_json: bool) -> None:
 def audit_command(limit: int, as_json: bool) -> None:
     """What was done by hand, newest first."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         rows = await app.store.operations.audit(limit)
         if as_json:
             dump([row_dict(row) for row in rows])
@@ -241,4 +241,4 @@ def audit_command(limit: int, as_json: bool) -> None:
             [(r.at, r.by, r.action, r.target, r.reason) for r in rows],
         )
 
-    with_app(work)
+    with_core(work)

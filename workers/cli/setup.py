@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from workers.app import App
-from workers.cli.frame import Call, call, console, dump, json_option, table, with_app
+from workers.cli.frame import Call, call, console, dump, json_option, table, with_app, with_core
+from workers.core import Core
 from workers.doctor import examine
 from workers.errors import InputError
 from workers.providers import find_providers
 from workers.settings import DEFAULT_FILE, Settings
+
+if TYPE_CHECKING:
+    from workers.app import App
 
 
 @click.command("init")
@@ -200,10 +203,10 @@ def doctor_command(as_json: bool) -> int:
 def migrate_command() -> None:
     """Bring the database's schema to this program's version. Safe to run by several at once."""
 
-    async def work(app: App, _: Call) -> None:
+    async def work(app: Core, _: Call) -> None:
         click.echo(f"The schema is version {await app.store.database.schema_version()}.")
 
-    with_app(work)
+    with_core(work)
 
 
 @click.command("verify")
@@ -211,7 +214,7 @@ def migrate_command() -> None:
 def verify_command(as_json: bool) -> int:
     """Prove that the ledger adds up: every equation must have 0 exceptions (else exit code 1)."""
 
-    async def work(app: App, _: Call) -> int:
+    async def work(app: Core, _: Call) -> int:
         rows = await app.store.operations.verify()
         counts = await app.store.operations.counts()
         states: dict[str, int] = {}
@@ -228,7 +231,7 @@ def verify_command(as_json: bool) -> int:
         console().print("The ledger adds up." if not broken else "The ledger does NOT add up.")
         return int(bool(broken))
 
-    return with_app(work)
+    return with_core(work)
 
 
 @click.command("completion")

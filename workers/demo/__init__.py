@@ -22,7 +22,8 @@ from rich.console import Console
 from schedules.calendar import WorkingCalendar
 from schedules.clock import fire_time
 from schedules.fields import BEIJING
-from workers.app import App, open_app, utc_now
+from workers.app import App, open_app
+from workers.core import utc_now
 from workers.daemon import ROLES, serve
 from workers.demo.data import DemoData, make_data
 from workers.demo.people import UNWANTED_MAIL
