@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.shell import COMMAND, ROOT
-from tests.fakes.smtp_server import SmtpServer
+from tests.fakes.smtp_server import HANG, SmtpServer
 
 pytestmark = pytest.mark.acceptance
 
@@ -173,7 +173,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_a_new_start_repeats_nothing
 
 async def test_a_killed_daemon_loses_nothing(tmp_path: Path) -> None:
     # The first message is kept, but the server never says so: the worker dies waiting.
-    async with SmtpServer(replies={".": ["HANG"]}) as server:
+    async with SmtpServer(replies={".": [HANG]}) as server:
         house = House(tmp_path, server.port, f"sqlite:///{tmp_path}/duewatch.db")
         await asyncio.to_thread(house.bring, "people.csv", PEOPLE.format("ann@example.com"))
         await asyncio.to_thread(house.bring, "statements.csv", STATEMENTS + _statement("S1"))
