@@ -38,8 +38,6 @@ log = structlog.get_logger("deliver")
 S = NotificationState
 RECORD_EVERY_S = 0.02
 """Outcomes that come within this time are recorded in one transaction."""
-FIRST_LOOK_S = 1.0
-"""After this time a slow send no longer keeps the next chunk from beginning."""
 
 
 class Delivery:
@@ -67,8 +65,10 @@ class Delivery:
         self._held: dict[int, Claimed] = {}
         self._bell = asyncio.Event()
         self._room = asyncio.Event()
-        # At most this many chunks are between their beginning and their sends' end.
-        self._gate = asyncio.Semaphore(2)
+        # A message begins only when it can be handed over at once, so a crash leaves at most
+        # `concurrency` outcomes unknown; a slow send keeps its own slot and nobody else's.
+        self._slots = asyncio.Semaphore(settings.delivery.concurrency)
+        self._in_line = asyncio.Lock()
         # What a number gets in a minute is counted by one chunk at a time.
         self._counting_sms = asyncio.Lock()
         self._finished: asyncio.Queue[Finished] = asyncio.Queue()
@@ -158,7 +158,8 @@ class Delivery:
         if not await self.store.outbox.waiting(now):
             return 0
         claimed = await self.store.outbox.claim(now, limit, self._lease)
-        size = self.settings.delivery.concurrency
+        # Two chunks fit in: while one sends the other is looked at and rendered.
+        size = max(1, self.settings.delivery.concurrency // 2)
         for one in claimed:
             self._held[one.id] = one
         for start in range(0, len(claimed), size):
@@ -183,22 +184,23 @@ class Delivery:
     # --- one chunk ------------------------------------------------------------------------
 
     async def _chunk(self, claimed: Sequence[Claimed]) -> None:
-        async with self._gate:
-            sms = any(one.row.channel == "sms" for one in claimed)
-            try:
-                async with self._counting_sms if sms else nullcontext():
-                    ready = await self._prepare(claimed)
-            except Exception as error:
-                # Not begun, so nothing left: the lease ends and another look is taken.
-                log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
-                self._let_go(claimed)
-                return
-            sends = [asyncio.create_task(self._send(one)) for one in ready]
-            self._tasks.update(sends)
-            for task in sends:
-                task.add_done_callback(self._tasks.discard)
-            if sends:
-                await asyncio.wait(sends, timeout=FIRST_LOOK_S)
+        async with self._in_line:  # one chunk at a time: two would wait for each other's slots
+            for _ in claimed:
+                await self._slots.acquire()
+        ready: list[Ready] = []
+        sms = any(one.row.channel == "sms" for one in claimed)
+        try:
+            async with self._counting_sms if sms else nullcontext():
+                ready = await self._prepare(claimed)
+        except Exception as error:
+            # Not begun, so nothing left: the lease ends and another look is taken.
+            log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
+            self._let_go(claimed)
+        begun_at = asyncio.get_running_loop().time()
+        for _ in range(len(claimed) - len(ready)):
+            self._slots.release()
+        for one in ready:
+            self._spawn(self._send(one, begun_at))
 
     async def _prepare(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """The last look, rendering and the commitment to send."""
@@ -259,10 +261,13 @@ class Delivery:
 
     # --- send and record ------------------------------------------------------------------
 
-    async def _send(self, one: Ready) -> None:
+    async def _send(self, one: Ready, begun_at: float) -> None:
         row = one.claimed.row
         provider = self.providers[row.channel]
         try:
+            if asyncio.get_running_loop().time() - begun_at > self._lease.total_seconds():
+                # This process was stopped in between: by now the message may be in other hands.
+                raise TransientError("the lease ended before the message was handed over")
             accepted = await provider.send(one.message)
         except ProviderError as error:
             finished = self._failed(one, provider, error)
@@ -279,6 +284,8 @@ class Delivery:
                 accepted.reply,
                 reference=accepted.reference,
             )
+        finally:
+            self._slots.release()
         self._finished.put_nowait(finished)
 
     def _failed(self, one: Ready, provider: Provider, error: ProviderError) -> Finished:

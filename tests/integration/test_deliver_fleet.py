@@ -119,6 +119,19 @@ async def test_a_stale_holder_doesnt_renew_what_another_holds(
         assert len(await app.store.outbox.claim(NOW, 10, lapsed)) == 1
 
 
+async def test_all_that_is_in_hand_is_renewed_at_once(database_url: str, clock: FakeClock) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(
+            app, contact(), contact("C2", "administrator"), statement(confirm_by="2026-11-24")
+        )
+        lapsed = timedelta(seconds=-1)
+        held = await app.store.outbox.claim(NOW, 10, lapsed)
+        assert len(held) == 2
+        await app.store.outbox.renew(held, timedelta(seconds=60))
+
+        assert await app.store.outbox.claim(NOW, 10, lapsed) == []
+
+
 async def test_a_message_that_ends_its_worker_each_time_is_parked_at_last(
     database_url: str, clock: FakeClock
 ) -> None:

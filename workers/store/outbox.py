@@ -15,12 +15,12 @@ from typing import Any
 from sqlalchemy import (
     Row,
     and_,
-    bindparam,
     exists,
     func,
     not_,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -199,19 +199,15 @@ class Outbox(Aftermath):
 
     async def renew(self, held: Collection[Claimed], lease: timedelta) -> None:
         """Extends the leases of what is still in our hands, by the fence."""
-        statement = (
-            update(notifications)
-            .where(
-                notifications.c.id == bindparam("b_id"),
-                notifications.c.fence == bindparam("b_fence"),
-                notifications.c.state.in_([S.PENDING, S.SENDING]),
-            )
-            .values(lease_until=self._db_now(lease))
-        )
         async with self.database.write() as connection:
-            for part in chunks(held):
+            for part in chunks([(one.id, one.fence) for one in held]):
                 await connection.execute(
-                    statement, [{"b_id": one.id, "b_fence": one.fence} for one in part]
+                    update(notifications)
+                    .where(
+                        tuple_(notifications.c.id, notifications.c.fence).in_(list(part)),
+                        notifications.c.state.in_([S.PENDING, S.SENDING]),
+                    )
+                    .values(lease_until=self._db_now(lease))
                 )
 
     async def lines_of(
