@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test check format docs lock clean
+.PHONY: help demo test simulate check format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole product on made-up data, with an inbox to look at (ARGS=--once ends by itself)"
 	@echo "make test    every test"
+	@echo "make simulate  thirty days of 2,000 records against an independent oracle (minutes)"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make docs    write the generated pages of the documentation anew"
@@ -26,6 +27,9 @@ demo: .venv/.stamp-run
 
 test: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+simulate: .venv/.stamp-dev
+	@$(BIN)/python -m pytest -q -m slow tests/simulation
 
 check: .venv/.stamp-dev
 	@$(BIN)/ruff format --check .

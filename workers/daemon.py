@@ -16,9 +16,9 @@ import structlog
 
 from schedules.clock import Ticker, missed_firings
 from workers.app import App, open_app
-from workers.errors import DuewatchError
+from workers.errors import DuewatchError, SettingsError
 from workers.settings import Settings
-from workers.web.listen import listen
+from workers.web import serve as serve_web
 
 log = structlog.get_logger("daemon")
 
@@ -50,7 +50,7 @@ async def serve(
     """
     async with AsyncExitStack() as stack:
         if "web" in roles:
-            address = await listen(app, stack)
+            address = await _listen(app, stack)
             if ready is not None:
                 ready(address)
         parts: list[asyncio.Task[None]] = []
@@ -61,6 +61,18 @@ async def serve(
             parts.append(asyncio.create_task(_schedule(app, stopping), name="scheduler"))
         log.info("ready", roles=sorted(roles))
         await _until_stopped(parts, stopping)
+
+
+async def _listen(app: App, stack: AsyncExitStack) -> str:
+    wanted = app.settings.web
+    try:
+        host, port = await stack.enter_async_context(serve_web(app))
+    except OSError as error:
+        raise SettingsError(
+            f"web.port: can't listen on {wanted.host}:{wanted.port}: {error.strerror}: "
+            "choose another port, or stop what uses it"
+        ) from None
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _schedule(app: App, stopping: asyncio.Event) -> None:
