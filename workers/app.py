@@ -29,6 +29,7 @@ from workers.providers import (
     find_providers,
 )
 from workers.render import Brand, Renderer
+from workers.render.mail import UnsafeMailError
 from workers.scan import Scan
 from workers.settings import Settings
 from workers.store import Store
@@ -91,7 +92,10 @@ async def open_app(
         core = await stack.enter_async_context(open_core(settings, clock=clock, migrate=migrate))
         store, rules, registry = core.store, core.rules, core.registry
         link_key = await store.database.meta("link_key")
-        renderer = Renderer(settings.templates or TEMPLATES, rules, _brand(settings))
+        try:
+            renderer = Renderer(settings.templates or TEMPLATES, rules, _brand(settings))
+        except UnsafeMailError as error:
+            raise SettingsError(f"mail.sender: {error}") from None
         built = build_providers(settings, link_key, InboxKeep(store, clock))
         callback_keys = {name: _callback_key(link_key, name) for name in built}
         for provider in built.values():

@@ -178,6 +178,10 @@ class Statement(Rule):
         """When it was generated."""
         return data.generated_at
 
+    def ladder(self, data: StatementData) -> str:
+        """A confirm-by date that is moved starts a new climb: the new date is told of in time."""
+        return data.confirm_by.isoformat() if data.confirm_by is not None else "1"
+
     def deadline(self, data: StatementData, calendar: WorkingCalendar) -> Deadline:
         """The end of the confirm-by day, given or counted; None where neither is known."""
         effect = EFFECTS[data.statement_kind]

@@ -9,7 +9,17 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.fakes.clock import FakeClock
-from tests.product import NOW, contact, inbox, invitation, line, opened, payment, statement
+from tests.product import (
+    NOW,
+    contact,
+    inbox,
+    invitation,
+    line,
+    opened,
+    payment,
+    planned,
+    statement,
+)
 from workers.app import App
 from workers.errors import StateError, UnknownThingError
 from workers.store.tables import contacts, occurrences, records, runs
@@ -229,3 +239,19 @@ async def test_a_run_counts_what_it_did(database_url: str, clock: FakeClock) -> 
         assert tally is not None
         assert (row.id, row.missed, row.looked_at, row.planned) == (tally.run_id, 3, 1, 1)
         assert row.finished_at == NOW
+
+
+async def test_a_deadline_that_is_moved_is_told_of_in_time_again(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(app, contact(), statement())
+        await app.delivery.drain()
+        await app.intake.take([statement(confirm_by="2026-12-10")])
+        for _ in range(18):
+            await app.scan.run("statement")
+            await app.delivery.drain()
+            clock.advance(timedelta(days=1))
+
+        history = await app.store.operations.history(1)
+        assert [row.stage for row in history] == ["T-2", "T-5", "T-2", "T-0", "ended"]

@@ -97,7 +97,11 @@ class Thing:
 
     @property
     def ladder(self) -> str:
-        again = {"invitation": self.data.get("attempt_no", 1), "statement": 1}
+        until = self.data.get("confirm_by")
+        again = {
+            "invitation": self.data.get("attempt_no", 1),
+            "statement": until.isoformat() if until else 1,
+        }
         return str(again.get(self.kind, self.data.get("rejected_count", 0) + 1))
 
 
