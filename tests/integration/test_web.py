@@ -243,6 +243,29 @@ async def test_readiness_fails_while_the_delivery_loop_is_dead(
         assert (await house.get("/readyz"))[0] == 503
 
 
+@pytest.mark.parametrize("language", ["zh-CN", "en"])
+async def test_the_inbox_is_narrowed_by_kind_channel_and_recipient(
+    language: str, tmp_path: Path, clock: FakeClock
+) -> None:
+    async with served(tmp_path, clock) as house:
+        await _told(house.app)
+        ours = {row.channel: row.uid for row in await house.app.store.operations.kept()}
+
+        async def shown(query: str) -> set[str]:
+            status, page, _ = await house.get(
+                f"/inbox?{query}", headers={"Accept-Language": language}
+            )
+            assert status == 200, query
+            return {name for name, uid in ours.items() if f'href="/inbox/{uid}' in page}
+
+        assert await shown("kind=payment") == {"mail", "sms"}
+        assert await shown("kind=statement") == set()
+        assert await shown("kind=payment&channel=sms") == {"sms"}
+        assert await shown("to=138001") == {"sms"}
+        assert await shown("to=100%25") == set()
+        assert await shown("channel=mail&before=1") == set()
+
+
 @pytest.mark.parametrize("query", ["before=%00", "before=99999999999999999999", "kind=%27--"])
 async def test_a_query_that_means_nothing_shows_the_inbox(
     query: str, tmp_path: Path, clock: FakeClock

@@ -12,7 +12,6 @@ from pydantic_core import PydanticUndefined
 
 from workers.cli.frame import Call, call, console, dump, json_option, table, with_app, with_core
 from workers.core import Core
-from workers.doctor import examine
 from workers.errors import InputError
 from workers.providers import find_providers
 from workers.settings import DEFAULT_FILE, Settings
@@ -177,6 +176,8 @@ def doctor_command(as_json: bool) -> int:
 
     Exit code 1 when something is wrong; each line says how to mend it.
     """
+
+    from workers.doctor import examine  # with all that it examines: only here
 
     async def work(app: App, _: Call) -> int:
         findings = [finding async for finding in examine(app)]

@@ -95,7 +95,11 @@ class Pages:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        words = tomllib.loads(path.read_text("utf-8"))
+        if taken := [key for key in words if hasattr(dict, key)]:
+            # `t.clear` would be the dictionary's own method, which the sandbox refuses.
+            raise TemplateError(f"console/{path.name}: {', '.join(taken)}: use another key")
+        return words
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TemplateError(f"console/{path.name} can't be read: {error}") from None
 

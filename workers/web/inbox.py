@@ -102,7 +102,8 @@ class InboxViews:
             "kind_id": row.kind or "",
             "parts": _parts(text, row.recipient) if sms else 0,
             "at": row.kept_at,
-            "url": _address(f"/inbox/{row.uid}", filters),
+            # A conversation may be long: its page opens at the chosen message.
+            "url": _address(f"/inbox/{row.uid}", filters) + (f"#{row.uid}" if sms else ""),
         }
 
     def _title(self, kind: str | None, language: str) -> str:
