@@ -31,7 +31,7 @@ class NotificationState(StrEnum):
     failed      an operator's retry
     suppressed  an operator's retry, once the suppression is lifted
     cancelled   nobody: what it said is moot, or an operator stopped it
-    parked      an operator's release or cancel
+    parked      an operator's release or cancel, or a receipt where the outcome was unknown
     """
 
     PENDING = "pending"
@@ -56,13 +56,14 @@ class Outcome(StrEnum):
 _S = NotificationState
 MOVES: Mapping[NotificationState, frozenset[NotificationState]] = {
     _S.PENDING: frozenset({_S.SENDING, _S.CANCELLED, _S.SUPPRESSED, _S.PARKED, _S.FAILED}),
-    _S.SENDING: frozenset({_S.ACCEPTED, _S.PENDING, _S.FAILED, _S.PARKED}),
+    _S.SENDING: frozenset({_S.ACCEPTED, _S.DELIVERED, _S.PENDING, _S.FAILED, _S.PARKED}),
     _S.ACCEPTED: frozenset({_S.DELIVERED, _S.FAILED}),
     _S.DELIVERED: frozenset({_S.FAILED}),
     _S.FAILED: frozenset({_S.PENDING}),
     _S.SUPPRESSED: frozenset({_S.PENDING}),
     _S.CANCELLED: frozenset(),
-    _S.PARKED: frozenset({_S.PENDING, _S.CANCELLED}),
+    # A report settles what was parked for its unknown outcome.
+    _S.PARKED: frozenset({_S.PENDING, _S.CANCELLED, _S.DELIVERED, _S.FAILED}),
 }
 """The legal moves; the store refuses every other."""
 

@@ -162,6 +162,12 @@ class Aftermath:
                     changed_at=now,
                 )
             )
+            # The report may be quicker than the reply to the hand-over.
+            await connection.execute(
+                update(attempts)
+                .where(attempts.c.notification_id == row.id, attempts.c.ended_at.is_(None))
+                .values(ended_at=now, outcome=Outcome.ACCEPTED, reply="reported before the reply")
+            )
 
 
 async def add_suppression(
