@@ -32,19 +32,6 @@ class Aftermath:
             return literal_column(f"strftime('{form}', 'now', '{seconds:+.3f} seconds')", Instant)
         return literal_column(f"(clock_timestamp() + interval '{seconds:.3f} seconds')", Instant)
 
-    async def suppress(
-        self,
-        connection: AsyncConnection,
-        channel: str,
-        address: str,
-        kind: str,
-        reason: str,
-        by: str,
-        now: datetime,
-    ) -> bool:
-        """Stops writing to an address; false when it was stopped already."""
-        return await add_suppression(connection, channel, address, kind, reason, by, now)
-
     async def sweep(
         self, repeatable: Collection[str], max_attempts: int, now: datetime
     ) -> tuple[int, int]:
@@ -144,7 +131,7 @@ class Aftermath:
         elif report.status in {"bounced", "complained"}:
             state = S.FAILED
         if report.address_is_bad or report.status == "complained":
-            await self.suppress(
+            await add_suppression(
                 connection, row.channel, row.address, "*", report.detail[:200], "receipt", now
             )
         # A parked message of unknown outcome is settled by the first report on it.

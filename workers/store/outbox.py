@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import MOVES, NotificationState, Outcome
-from workers.store.aftermath import Aftermath, plain
+from workers.store.aftermath import Aftermath, add_suppression, plain
 from workers.store.engine import insert
 from workers.store.records import chunks
 from workers.store.tables import (
@@ -396,7 +396,7 @@ class Outbox(Aftermath):
         )
         if one.address_is_bad:
             row = one.claimed.row
-            await self.suppress(
+            await add_suppression(
                 connection,
                 row.channel,
                 row.address,
