@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from typing import Self
 
 import aiohttp
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from tests.fakes.clock import FakeClock
 from tests.integration.test_events import SINGLE, event
@@ -17,13 +18,20 @@ from workers.web import serve
 
 
 class Wire:
-    """A TCP connection to the database that can be cut and mended."""
+    """A TCP connection to the database that can be cut and mended; cut for good when left."""
 
     def __init__(self, host: str, port: int) -> None:
         self._there = (host, port)
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._joined: set[asyncio.Task[None]] = set()
         self.port = 0
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
 
     async def mend(self) -> None:
         """Listens (again) on the same port."""
@@ -34,21 +42,37 @@ class Wire:
         """Drops every connection and refuses new ones."""
         assert self._server is not None
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
+        await asyncio.sleep(0)  # what was accepted a moment ago joins, and is dropped too
+        for task in self._joined:
+            task.cancel()
+        await asyncio.gather(*self._joined, return_exceptions=True)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._there)
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        task = asyncio.current_task()
+        assert task is not None
+        self._joined.add(task)
+        ends = [writer]
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._there)
+            ends.append(far_writer)
+            await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+        finally:
+            self._joined.discard(task)
+            for end in ends:
+                end.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while part := await reader.read(65536):
-                writer.write(part)
-                await writer.drain()
-        writer.close()
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while part := await reader.read(65536):
+            writer.write(part)
+            await writer.drain()
+    writer.close()
+
+
+def _through(url: URL, wire: Wire) -> str:
+    there = url.set(drivername="postgresql", host="127.0.0.1", port=wire.port)
+    return there.render_as_string(hide_password=False)
 
 
 async def test_a_database_that_is_away_is_our_fault_and_passes(
@@ -56,10 +80,9 @@ async def test_a_database_that_is_away_is_our_fault_and_passes(
 ) -> None:
     url = make_url(postgres_url)
     wire = Wire(url.host or "127.0.0.1", url.port or 5432)
-    await wire.mend()
-    through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
     async with (
-        opened(through.replace("+asyncpg", ""), clock, web=Web(port=0)) as app,
+        wire,
+        opened(_through(url, wire), clock, web=Web(port=0)) as app,
         serve(app) as (host, port),
         aiohttp.ClientSession() as client,
     ):
