@@ -17,37 +17,32 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schedules.calendar import QuietHours as QuietHours
 from schedules.calendar import WorkingCalendar
 from schedules.fields import (
     BEIJING,
     Column,
-    Flag,
     Language,
-    OptionalFlag,
+    Line,
     OptionalInstant,
     OptionalLine,
     OptionalMail,
     OptionalMobile,
     OptionalRef,
     Ref,
-    Refs,
     Zone,
-    is_masked,
 )
+from schedules.people import Channel as Channel
+from schedules.people import Contact as Contact
+from schedules.people import ContactData as ContactData
+from schedules.people import Data
+from schedules.people import Partner as Partner
+from schedules.people import PartnerData as PartnerData
 
-Channel = Literal["mail", "sms"]
 Plain = None | bool | int | str | Decimal | datetime | list["Plain"] | dict[str, "Plain"]
 """What templates are given: plain values only, so that a template can reach nothing else."""
-
-
-class Data(BaseModel):
-    """What every data model shares: strict about unknown fields, frozen, text cleaned."""
-
-    # Validators are built when first used: most commands need few of the models.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class RecordData(Data):
@@ -64,6 +59,36 @@ class RecordData(Data):
     url: Annotated[OptionalLine, Column("链接地址", "详情链接")] = None
 
 
+class CustomerRecordData(RecordData):
+    """A record that a customer acts on, who stands in it and in no list of contacts.
+
+    `customer` is the vendor's identifier of the customer: several records of one come together.
+    """
+
+    customer: Annotated[OptionalRef, Column("客户ID", "客户编号", "customer_id")] = None
+    customer_name: Annotated[Line, Column("客户名称", "客户", "客户姓名")]
+    customer_mail: Annotated[OptionalMail, Column("客户邮箱", "客户电子邮箱")] = None
+    customer_mobile: Annotated[OptionalMobile, Column("客户手机", "客户手机号", "报备手机号")] = (
+        None
+    )
+    customer_language: Annotated[Language, Column("客户语言")] = "zh-CN"
+    customer_time_zone: Annotated[Zone, Column("客户时区")] = "Asia/Shanghai"
+
+
+def customer_of(data: CustomerRecordData) -> Contact:
+    """The customer of a record as a person to tell."""
+    return Contact(
+        ref=f"customer:{data.customer or data.ref}",
+        partner=data.partner,
+        role="customer",
+        name=data.customer_name,
+        mail=data.customer_mail,
+        mobile=data.customer_mobile,
+        language=data.customer_language,
+        time_zone=data.customer_time_zone,
+    )
+
+
 class LineData(Data):
     """One line of a record's list (an invoice list's row).
 
@@ -71,87 +96,22 @@ class LineData(Data):
     """
 
 
-class PartnerData(Data):
-    """A partner. `parent` is the distributor (总经销商) of a reseller (云经销商)."""
-
-    ref: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner", "partner_id")]
-    name: Annotated[OptionalLine, Column("伙伴名称", "合作伙伴名称", "partner_name")] = None
-    type: Annotated[OptionalLine, Column("伙伴类型", "partner_type")] = None
-    parent: Annotated[OptionalRef, Column("上级伙伴ID", "总经销商ID", "parent_partner_id")] = None
-    account_authenticated: Annotated[
-        OptionalFlag, Column("商业信息认证", "settlement_account_authenticated")
-    ] = None
-
-
-def _quiet_hours(value: str | None) -> str | None:
-    if value is None:
-        return None
-    quiet = QuietHours.parse(value)
-    return "none" if quiet is None else f"{quiet.start:%H:%M}-{quiet.end:%H:%M}"
-
-
-class ContactData(Data):
-    """A person of a partner (or of the vendor, for that partner) with a role.
-
-    Roles: administrator, sales, finance, delivery, project, partner_manager.
-    `quiet_hours` is `21:00-08:00` in the contact's own zone, `none`, or empty for the channel's
-    default. `channels` are the wished ones: mail, sms.
-    """
-
-    partner: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner_id")]
-    partner_name: Annotated[OptionalLine, Column("伙伴名称", "合作伙伴名称")] = None
-    ref: Annotated[OptionalRef, Column("联系人ID", "联系人编号", "contact_id")] = None
-    role: Annotated[OptionalLine, Column("角色", "职务")] = None
-    name: Annotated[OptionalLine, Column("姓名", "联系人", "联系人姓名")] = None
-    mail: Annotated[OptionalMail, Column("邮箱", "电子邮箱", "邮件", "email")] = None
-    mobile: Annotated[OptionalMobile, Column("手机", "手机号", "手机号码", "phone")] = None
-    language: Annotated[Language, Column("语言")] = "zh-CN"
-    time_zone: Annotated[Zone, Column("时区", "timezone")] = "Asia/Shanghai"
-    channels: Annotated[Refs, Column("接收渠道", "渠道")] = ("mail", "sms")
-    quiet_hours: Annotated[OptionalLine, AfterValidator(_quiet_hours), Column("免打扰时段")] = None
-    active: Annotated[Flag, Column("启用")] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A person as the planner sees one. `quiet` is the person's own wish, as in ContactData."""
-
-    ref: str
-    partner: str
-    role: str
-    name: str
-    mail: str | None = None
-    mobile: str | None = None
-    language: str = "zh-CN"
-    time_zone: str = "Asia/Shanghai"
-    channels: frozenset[str] = frozenset({"mail", "sms"})
-    quiet: str | None = None
-
-    def address(self, channel: Channel) -> str | None:
-        """The address for a channel, or None where there is none or it is masked."""
-        found = self.mail if channel == "mail" else self.mobile
-        return None if found is None or is_masked(found) else found
-
-
-@dataclass(frozen=True, slots=True)
-class Partner:
-    """A partner as rules and templates see one."""
-
-    ref: str
-    name: str
-    type: str = ""
-    parent: str | None = None
-    account_authenticated: bool | None = None
-
-
 class Effect(StrEnum):
-    """What happens by itself at a record's deadline; the message must say which."""
+    """What happens by itself at a record's deadline; the message must say which.
+
+    A rule may have a word of its own: lower case, at most 24 characters.
+    """
 
     LINK_DIES = "link_dies"
     REGISTRATION_ENDS = "registration_ends"
     AUTO_CONFIRM = "auto_confirm"
     FORFEIT = "forfeit"
     BLOCK = "block"
+    DECLINED = "declined"
+    EXPIRES = "expires"
+    STARTS = "starts"
+    ENDS = "ends"
+    OVERDUE = "overdue"
     NONE = "none"
 
 
@@ -164,7 +124,7 @@ class Deadline:
     """
 
     at: datetime | None
-    effect: Effect = Effect.NONE
+    effect: str = Effect.NONE
     provisional: bool = False
 
 
@@ -187,10 +147,34 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A rule's judgement of one record. `why` is a sentence for people; held says the remedy."""
+    """A rule's judgement of one record. `why` is a sentence for people; held says the remedy.
+
+    `last_word` marks what is open only to be told once more: with that planned it is closed.
+    """
 
     state: State
     why: str = ""
+    last_word: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """That a record has to do with another: its kind and ref, which needn't be known yet."""
+
+    kind: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A record as another one that it is linked with sees it. Instants are aware UTC."""
+
+    kind: str
+    ref: str
+    state: State
+    opened_at: datetime
+    due_at: datetime | None
+    data: RecordData
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +182,8 @@ class Record:
     """One watched thing, as the planner and the templates see it.
 
     `ladder` tells one climb of the cadence from the next: a re-issued invitation or a payment
-    rejected and approved again starts a new one, and each stage may be told once more.
+    rejected and approved again starts a new one, and each stage may be told once more. `related`
+    are the records it is linked with, in either direction, where what is told needs them.
     """
 
     kind: str
@@ -210,6 +195,7 @@ class Record:
     ladder: str = "1"
     assessment: Assessment = Assessment(State.OPEN)
     snoozed_until: datetime | None = None
+    related: tuple[Related, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -290,6 +276,7 @@ class Stage:
     tell: tuple[Tell, ...]
     after_deadline: bool = False
     urgent: bool = False
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +292,15 @@ class Cadence:
 
 
 def stage(
-    name: str, when: str, *tell: Tell, after_deadline: bool = False, urgent: bool = False
+    name: str,
+    when: str,
+    *tell: Tell,
+    after_deadline: bool = False,
+    urgent: bool = False,
+    required: bool = False,
 ) -> Stage:
     """A stage with its time written as a sentence. Raises ValueError (see `When`)."""
-    return Stage(name, When.parse(when), tell, after_deadline, urgent)
+    return Stage(name, When.parse(when), tell, after_deadline, urgent, required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +321,7 @@ class Rule(ABC):
     Data      the model of a record;  Line: the model of its list's rows, or None
     cadence   the ladder; settings may replace it
     zone      where the kind's deadlines are counted (the vendor's: Beijing)
+    derives_from  the kinds from whose records `derive` makes this one's; nobody sends those
     """
 
     kind: ClassVar[str]
@@ -337,6 +330,7 @@ class Rule(ABC):
     Line: ClassVar[type[LineData] | None] = None
     cadence: ClassVar[Cadence]
     zone: ClassVar[ZoneInfo] = BEIJING
+    derives_from: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def opened_at(self, data: Any) -> datetime:
@@ -349,6 +343,37 @@ class Rule(ABC):
     @abstractmethod
     def assess(self, data: Any, lines: Sequence[Any]) -> Assessment:
         """What state the record is in, and why. Never raises: what is wrong is held."""
+
+    def links(self, data: Any) -> Sequence[Link]:
+        """The records that this one has to do with. Each is judged anew when the other changes."""
+        return ()
+
+    def in_light_of(
+        self, data: Any, related: Sequence[Related], assessment: Assessment, deadline: Deadline
+    ) -> tuple[Assessment, Deadline]:
+        """The judgement with the linked records known, in either direction; called with any.
+
+        `assessment` and `deadline` are the rule's own, from the record alone.
+        """
+        return assessment, deadline
+
+    def derive(
+        self,
+        partner: Partner,
+        watched: Sequence[Related],
+        present: Any | None,
+        now: datetime,
+    ) -> RecordData | None:
+        """This kind's record of a partner, made from its records of `derives_from` not yet closed.
+
+        `present` is the record's data as it stands, None where there is none or it is closed;
+        `now` is aware UTC. None when there is nothing to watch: what is there is closed then.
+        """
+        return None
+
+    def told_at(self, record: Record) -> str | None:
+        """The partner whose people are told; None where it isn't known, and the record is held."""
+        return record.partner.ref
 
     def ladder(self, data: Any) -> str:
         """Which climb of the cadence this is (see Record)."""

@@ -287,7 +287,7 @@ class Intake:
             "unheard": False,
             "opened_at": rule.opened_at(model),
             "due_at": deadline.at,
-            "effect": deadline.effect.value,
+            "effect": str(deadline.effect),
             "ladder": ladder,
             "next_due_at": now if state is State.OPEN else None,
             "changed_at": now,

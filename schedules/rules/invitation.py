@@ -33,9 +33,9 @@ from schedules.fields import (
     Ref,
     Zone,
     choice,
-    is_blank,
     read_day,
 )
+from schedules.people import OptionalAssociation
 from schedules.rule import (
     Assessment,
     Cadence,
@@ -71,13 +71,6 @@ class Origin(StrEnum):
     QR = "QR"
 
 
-class AssociationType(StrEnum):
-    """REFERRAL: the customer is the vendor's and pays it. RESALE: the partner's, and pays that."""
-
-    REFERRAL = "REFERRAL"
-    RESALE = "RESALE"
-
-
 class Status(StrEnum):
     """Where an invitation stands. EXPIRED: the link is dead, and who invited must be told."""
 
@@ -100,9 +93,6 @@ def _through_the_day(value: Any) -> Any:
 
 
 _End = Annotated[OptionalInstant, BeforeValidator(_through_the_day)]
-_Association = Annotated[
-    AssociationType, choice(AssociationType, REFERRAL="1|顾问销售", RESALE="2|代售")
-]
 
 
 class InvitationData(RecordData):
@@ -133,11 +123,7 @@ class InvitationData(RecordData):
         ),
         Column("邀请方式", "邀请来源", "链接类型"),
     ]
-    association_type: Annotated[
-        _Association | None,
-        BeforeValidator(lambda value: None if is_blank(value) else value),
-        Column("关联类型"),
-    ] = None
+    association_type: Annotated[OptionalAssociation, Column("关联类型")] = None
     sent_at: Annotated[Instant, Column("发送时间", "邀请时间", "生成时间")]
     activity_ends_at: Annotated[_End, Column("活动结束时间", "活动截止时间")] = None
     registered_at: Annotated[OptionalInstant, Column("报备时间", "报备成功时间")] = None
@@ -283,13 +269,13 @@ class Invitation(Rule):
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the customer, the origin, and which clock `ends`: link or registration."""
         data = _data(record)
-        ends = {Effect.LINK_DIES: "link", Effect.REGISTRATION_ENDS: "registration"}
+        ends: dict[str, str] = {Effect.LINK_DIES: "link", Effect.REGISTRATION_ENDS: "registration"}
         association = data.association_type
         return {
             "ref": data.ref,
             "url": data.url,
             "deadline": record.deadline.at,
-            "effect": record.deadline.effect.value,
+            "effect": str(record.deadline.effect),
             "ends": ends.get(record.deadline.effect),
             "partner": record.partner.name,
             "customer_name": data.customer_name,

@@ -299,7 +299,7 @@ class Payment(Rule):
             "ref": data.ref,
             "url": data.url,
             "deadline": record.deadline.at,
-            "effect": record.deadline.effect.value,
+            "effect": str(record.deadline.effect),
             "partner": record.partner.name,
             "programme": data.programme.value,
             "status": data.status,

@@ -219,7 +219,7 @@ class Statement(Rule):
             "ref": data.ref,
             "url": data.url,
             "deadline": record.deadline.at,
-            "effect": record.deadline.effect.value,
+            "effect": str(record.deadline.effect),
             "provisional": record.deadline.provisional,
             "partner": record.partner.name,
             "statement_kind": data.statement_kind.value,

@@ -285,7 +285,7 @@ def _explained(told: Explained) -> dict[str, Any]:
         "why": record.assessment.why,
         "opened_at": record.opened_at,
         "deadline": record.deadline.at,
-        "effect": record.deadline.effect.value,
+        "effect": str(record.deadline.effect),
         "ladder": record.ladder,
         "next_due_at": told.next_due_at,
         "steps": [_step(told, step) for step in told.steps],

@@ -84,6 +84,8 @@ partners = Table(
     "partners",
     metadata,
     Column("ref", String(64), primary_key=True),
+    # The distributor, whose people may be told of a reseller's records.
+    Column("parent", String(64), index=True),
     Column("data", Json, nullable=False),
     Column("hash", String(64), nullable=False),
     Column("changed_at", Instant, nullable=False),
@@ -93,6 +95,37 @@ contacts = Table(
     "contacts",
     metadata,
     Column("ref", String(200), primary_key=True),
+    Column("partner", String(64), nullable=False, index=True),
+    Column("data", Json, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+# What a person chose by the link in a message; it goes before what files say of the contact.
+preferences = Table(
+    "preferences",
+    metadata,
+    Column("contact", String(200), primary_key=True),
+    Column("digest", String(10), nullable=False),
+    Column("by", String(80), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("ref", String(64), primary_key=True),
+    Column("partner", String(64), nullable=False, index=True),
+    Column("data", Json, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+# A customer's month: the ref is `<customer>|<month>|<currency>`.
+spends = Table(
+    "spends",
+    metadata,
+    Column("ref", String(80), primary_key=True),
     Column("partner", String(64), nullable=False, index=True),
     Column("data", Json, nullable=False),
     Column("hash", String(64), nullable=False),
@@ -120,6 +153,8 @@ records = Table(
     Column("next_due_at", Instant),
     Column("snoozed_until", Instant),
     Column("closed_by_hand", Text),
+    # When what was to be done was done; empty where it only ended, unacted on.
+    Column("closed_at", Instant),
     # Counts every change of the row: a send that began from an older one looks again.
     Column("revision", Integer, nullable=False, default=1),
     Column("created_at", Instant, nullable=False),
@@ -134,6 +169,16 @@ records = Table(
         postgresql_where=text("state = 'open' AND next_due_at IS NOT NULL"),
     ),
     Index("ix_records_partner", "partner", "kind", "state"),
+)
+
+# Which records a record names; the other end needn't be there yet.
+record_links = Table(
+    "record_links",
+    metadata,
+    Column("record_id", Id, ForeignKey("records.id"), primary_key=True),
+    Column("kind", String(40), primary_key=True),
+    Column("ref", String(64), primary_key=True),
+    Index("ix_record_links_target", "kind", "ref"),
 )
 
 record_lines = Table(
@@ -197,6 +242,8 @@ notifications = Table(
     Column("provider", String(40)),
     Column("reference", String(200)),
     Column("link_until", Instant, nullable=False),
+    # A day's digest of one person: `<contact>|<address>|<instant>`; scans of all rules add to it.
+    Column("digest_key", String(500)),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("accepted_at", Instant),
@@ -214,6 +261,7 @@ notifications = Table(
         sqlite_where=text("state = 'sending'"),
         postgresql_where=text("state = 'sending'"),
     ),
+    Index("uq_notifications_digest_key", "digest_key", unique=True),
     Index("ix_notifications_state", "state", "kind"),
     Index("ix_notifications_reference", "provider", "reference"),
     Index("ix_notifications_address", "channel", "address", "accepted_at"),
