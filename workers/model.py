@@ -68,6 +68,12 @@ MOVES: Mapping[NotificationState, frozenset[NotificationState]] = {
 """The legal moves; the store refuses every other."""
 
 
+DIGEST = "digest"
+"""The kind of a notification that carries lines of several rules: one person's day."""
+DAILY = "daily"
+"""The message of a day's digest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """Who is written to, as it stood when the notification was planned."""
@@ -82,10 +88,11 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class NoticeItem:
-    """One record in a notification, and the stage it is told at."""
+    """One record in a notification, the stage it is told at, and the message it would be alone."""
 
     record: Record
     stage: str
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

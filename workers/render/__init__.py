@@ -2,9 +2,14 @@
 
     render/__init__.py  Renderer: notice -> values -> parts -> Mail, Sms, page, files
     language.py         one language's folder, filters, errors by file and line
+    values.py           the plain values that templates are given
     mail.py             MIME and the header guard
     samples.py          notices made from the rules' samples: preview, check, tests
-    sms.py words.py xlsx.py pdf.py
+    words.py xlsx.py pdf.py
+
+A message is one file of words, `<kind>/<message>.words.txt`, put into the shell that all share
+(`_message.*`); a kind may have a part of its own instead (`payment/reminder.html`). A digest of
+several kinds takes each item's line from its own kind's words.
 
 Templates get plain values and nothing else: what `Rule.view` says of each record, and beside it
 `count`, `totals` by currency, `partners`, `deadline` (the earliest), `recipient`, `links`, `brand`,
@@ -15,24 +20,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from schedules.calendar import WorkingCalendar
 from schedules.invoice_list import InvoiceList
-from schedules.rule import Record, Rule
+from schedules.rule import Rule
 from workers.errors import TemplateError
-from workers.model import Notice, NoticeItem
+from workers.model import DIGEST, Notice, NoticeItem
 from workers.providers import Mail, Sms
 from workers.render.labels import labels
-from workers.render.language import FALLBACK, Language
+from workers.render.language import FALLBACK, Language, Said
 from workers.render.mail import Attachment, Draft, UnsafeMailError, ascii_address, build, mailbox
-from workers.render.samples import sample_notices
-from workers.sms import count_parts, fit_variable
+from workers.render.samples import sample_digest, sample_notices
+from workers.render.values import item_values, sms_variables, totals
+from workers.sms import count_parts
 
 MAIL_PARTS: Final = ("subject.txt", "txt", "html")
 SMS_PARTS: Final = ("sms.txt",)
@@ -45,8 +50,6 @@ INLINE_LINES: Final = 20
 """Lines of invoice lists shown in a mail, shared between its payments (at least 3 for each)."""
 PAGE_LINES: Final = 500
 """Lines of each invoice list on the page behind a link; the files hold all."""
-MAX_VARIABLE: Final = 20
-"""Characters of an SMS variable (Huawei Cloud SMS, template variables)."""
 XLSX_TYPE: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 File = tuple[str, str, bytes]
 """(file name, media type, content)"""
@@ -132,9 +135,7 @@ class Renderer:
             {"name": name, "url": f"{base}/{quote(name)}", "type": name.rpartition(".")[2].upper()}
             for name in names
         ]
-        part = f"{notice.kind}/_page.html"
-        language = self._speaking(self.language_for(notice.recipient.language), part)
-        return language.render(part, {**values, "language": language.tag})
+        return self._part(notice, "_page.html", values)
 
     def documents(self, notice: Notice) -> list[File]:
         """Every file that belongs to the notice, also those that are too many for one mail."""
@@ -164,16 +165,22 @@ class Renderer:
         samples one by one and together, and an SMS has at most MAX_SMS_PARTS parts.
         """
         found: dict[str, None] = {}
-        for rule in self._rules.values():
-            for tag in self._languages:
+        for tag in self._languages:
+            for rule in self._rules.values():
                 for notice in sample_notices(rule, tag, now, calendar):
                     found.update(dict.fromkeys(self._check(notice, tag)))
+            if digest := sample_digest(self._rules, tag, now, calendar):
+                found.update(dict.fromkeys(self._check(digest, tag)))
         return list(found)
 
     def _check(self, notice: Notice, tag: str) -> Iterator[str]:
+        words = _words(notice.kind, notice.message)
+        has_words = notice.kind == DIGEST or self._languages[tag].has(words)
+        if not has_words:
+            yield f"{tag}/{words} isn't there: {FALLBACK} is used instead"
         for part in MAIL_PARTS if notice.channel == "mail" else SMS_PARTS:
-            name = f"{notice.kind}/{notice.message}.{part}"
-            if not self._languages[tag].has(name):
+            name = _own(notice, part)
+            if not (self._languages[tag].has(name) or has_words):
                 yield f"{tag}/{name} isn't there: {FALLBACK} is used instead"
         try:
             if notice.channel == "mail":
@@ -206,8 +213,6 @@ class Renderer:
     def _draft(
         self, notice: Notice, subject: str, text: str, page: str, files: Sequence[Attachment]
     ) -> Draft:
-        part = f"{notice.kind}/{notice.message}.html"
-        tag = self.language_for(notice.recipient.language)
         return Draft(
             uid=notice.uid,
             domain=self._brand.domain,
@@ -217,7 +222,7 @@ class Renderer:
             recipient_address=notice.recipient.address,
             subject=subject,
             date=notice.now,
-            language=self._speaking(tag, part).tag,
+            language=self._speaking(notice, "html").tag,
             text=text,
             html=page,
             attachments=files,
@@ -227,9 +232,9 @@ class Renderer:
         )
 
     def _sms(self, notice: Notice) -> Sms:
-        tag = self.language_for(notice.recipient.language)
         values = self._values(notice, [], 0)
-        language = self._speaking(tag, f"{notice.kind}/{notice.message}.sms.txt")
+        language = self._speaking(notice, "sms.txt")
+        tag = self.language_for(notice.recipient.language)
         line = " ".join(self._part(notice, "sms.txt", values).split())
         number = notice.recipient.address
         signature = self._brand.sms_signatures.get(tag, self._brand.sms_signature)
@@ -242,58 +247,79 @@ class Renderer:
             number=number,
             text=text,
             template=f"{notice.kind}.{notice.message}.{language.tag}",
-            variables=tuple(self._variables(notice, values, language)),
+            variables=tuple(sms_variables(notice, values, language)),
             parts=count_parts(text, mainland=mainland).parts,
         )
 
-    def _variables(
-        self, notice: Notice, values: Mapping[str, Any], language: Language
-    ) -> Iterator[tuple[str, str]]:
-        """What a provider's approved template may name, in a fixed order; empty ones left out."""
-        zone = notice.recipient.time_zone
-        at = values["deadline"] or min(item["opened_at"] for item in values["items"])
-        last = values["deadline"] is not None
-        write = language.last_day if last else language.date
-        totals = values["totals"]
-        several = language.forms.several_currencies if totals else ""
-        one = totals[0] if len(totals) == 1 else None
-        found = {
-            "count": str(values["count"]),
-            "total": f"{one['amount']:.2f}" if one else several,
-            "currency": one["currency"] if one else "",
-            "date": write(at, zone, "yyyy-MM-dd"),
-            "time": language.closing_time(at, zone) if last else "",
-            "name": _name(notice.recipient.name),
-            "ref": values["items"][0]["ref"],
-            "link": notice.list_token,
-            "partner": _name(values["items"][0]["partner"]),
-        }
-        if len(found["ref"]) > MAX_VARIABLE:
-            del found["ref"]  # half an identifier names another thing
-        for name, value in found.items():
-            if value:
-                yield name, _fitted(name, value)
+    def _speaking(self, notice: Notice, part: str) -> Language:
+        """The language that has the part or the words for it: the wished one, or the fallback."""
+        wished = self._languages[self.language_for(notice.recipient.language)]
+        words = _words(notice.kind, notice.message)
+        found = wished.has(_own(notice, part)) or wished.has(words)
+        return wished if found else self._languages[FALLBACK]
 
-    def _speaking(self, tag: str, part: str) -> Language:
-        """The language whose folder has the part: the wished one, or the fallback."""
-        wished = self._languages[tag]
-        return wished if wished.has(part) else self._languages[FALLBACK]
-
-    def _part(self, notice: Notice, part: str, values: Mapping[str, Any]) -> str:
-        name = f"{notice.kind}/{notice.message}.{part}"
-        language = self._speaking(self.language_for(notice.recipient.language), name)
-        text = language.render(name, {**values, "language": language.tag})
+    def _part(self, notice: Notice, part: str, values: dict[str, Any]) -> str:
+        """A part: the kind's own file, or else the shell's with the kind's words in it."""
+        language = self._speaking(notice, part)
+        name = _own(notice, part)
+        told = {**values, "language": language.tag, "words": dict(language.forms.words)}
+        if notice.kind == DIGEST:
+            told |= self._digest(notice, values, language)
+        elif not language.has(name):
+            name = f"_message_{part[1:]}" if part.startswith("_") else f"_message.{part}"
+            said = self._said(notice, values, language)
+            told |= {"say": said.say, "rows": said.rows}
+        text = language.render(name, told)
         if part == "txt":
             return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-        return text.strip()
+        return text.strip() if part != "_page.html" else text
+
+    def _said(self, notice: Notice, values: dict[str, Any], language: Language) -> Said:
+        """A notice's words, spoken once for all of its parts."""
+        said = values.get("_said")
+        if not isinstance(said, Said):
+            said = language.speak(
+                _words(notice.kind, notice.message), {**values, "language": language.tag}
+            )
+            values["_said"] = said
+        return said
+
+    def _digest(
+        self, notice: Notice, values: Mapping[str, Any], language: Language
+    ) -> dict[str, Any]:
+        """The rows of a digest of several kinds, by deadline, and how many there are of each."""
+        groups: dict[tuple[str, str], list[NoticeItem]] = {}
+        for item in notice.items:
+            groups.setdefault((item.record.kind, item.message), []).append(item)
+        rows: list[dict[str, Any]] = []
+        counts: dict[str, int] = {}
+        for (kind, message), items in groups.items():
+            alone = replace(notice, kind=kind, message=message, items=tuple(items))
+            own = self._languages[FALLBACK]
+            if language.has(_words(kind, message)):
+                own = language
+            told = self._values(alone, [], 0)
+            told["language"] = own.tag
+            title = self._title(kind, language.tag)
+            counts[title] = counts.get(title, 0) + len(items)
+            for row in own.speak(_words(kind, message), told, rows_only=True).rows:
+                rows.append(row | {"title": title})
+        rows.sort(key=lambda row: (row["deadline"] is None, row["deadline"] or notice.now))
+        return {
+            "rows": rows,
+            "counts": [{"title": title, "count": count} for title, count in counts.items()],
+        }
+
+    def _title(self, kind: str, tag: str) -> str:
+        title = self._rules[kind].title
+        return title.get(tag) or title.get(FALLBACK) or kind
 
     def _values(
         self, notice: Notice, files: Sequence[str], left_out: int, lines: int | None = None
     ) -> dict[str, Any]:
         """All that templates may say of the notice: plain values only."""
-        rule = self._rules[notice.kind]
         many = lines or max(3, INLINE_LINES // max(1, len(notice.items)))
-        items = [_item(rule, item, many) for item in notice.items]
+        items = [item_values(self._rules[item.record.kind], item, many) for item in notice.items]
         dates = [item["deadline"] for item in items if item["deadline"] is not None]
         brand, tag = self._brand, self.language_for(notice.recipient.language)
         only = items[0]["url"] if len(items) == 1 else ""
@@ -301,12 +327,11 @@ class Renderer:
         return {
             "kind": notice.kind,
             "message": notice.message,
-            "title": dict(rule.title),
             "programmes": dict(labels(tag).programmes),
             "now": notice.now,
             "items": items,
             "count": len(items),
-            "totals": _totals(rule, [item.record for item in notice.items]),
+            "totals": totals(self._rules, [item.record for item in notice.items]),
             "partners": list(dict.fromkeys(item["partner"] for item in items)),
             "deadline": min(dates) if dates else None,
             "recipient": {
@@ -351,13 +376,23 @@ class Renderer:
 
     def _files(self, notice: Notice) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
         """(name, media type, maker) of each list as XLSX and as PDF, in the items' order."""
-        rule = self._rules[notice.kind]
         tag = self.language_for(notice.recipient.language)
         for item in notice.items:
-            for document in rule.documents(item.record):
+            for document in self._rules[item.record.kind].documents(item.record):
                 name = labels(tag).file_name
                 yield name(document, ".xlsx"), XLSX_TYPE, _maker("xlsx", document, tag)
                 yield name(document, ".pdf"), "application/pdf", _maker("pdf", document, tag)
+
+
+def _words(kind: str, message: str) -> str:
+    return f"{kind}/{message}.words.txt"
+
+
+def _own(notice: Notice, part: str) -> str:
+    """The name of a part that a kind has for itself; a page is the same for all its messages."""
+    if part.startswith("_"):
+        return f"{notice.kind}/{part}"
+    return f"{notice.kind}/{notice.message}.{part}"
 
 
 def _maker(form: str, document: InvoiceList, tag: str) -> Callable[[], bytes]:
@@ -372,62 +407,6 @@ def _maker(form: str, document: InvoiceList, tag: str) -> Callable[[], bytes]:
         return invoice_list_pdf(document, tag)
 
     return make
-
-
-def _item(rule: Rule, item: NoticeItem, lines: int) -> dict[str, Any]:
-    """What the rule says of the record; of its `lines` only the first, `lines_more` is the rest."""
-    record = item.record
-    money = rule.amount(record)
-    values: dict[str, Any] = {
-        "stage": item.stage,
-        "opened_at": record.opened_at,
-        "partner": record.partner.name or record.partner.ref,
-        "amount": money[0] if money else None,
-        "currency": money[1] if money else "",
-        **rule.view(record),
-    }
-    if not re.match(r"https?://", values.get("url") or ""):
-        values["url"] = None  # a link of any other scheme could run a script
-    if isinstance(every := values.get("lines"), list):
-        values |= {"lines": every[:lines], "lines_more": max(0, len(every) - lines)}
-    return {name: _plain(value, f"{rule.kind}.{name}") for name, value in values.items()}
-
-
-def _plain(value: Any, where: str) -> Any:
-    """A value that a template can do nothing with but show it; enums become their words."""
-    if value is None or type(value) in (bool, int, str, Decimal, datetime):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
-    raise TemplateError(f"{where} is a {type(value).__name__}: templates take plain values only")
-
-
-def _totals(rule: Rule, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Sums by currency, in the order in which currencies first appear."""
-    sums: dict[str, list[Decimal]] = {}
-    for record in records:
-        if (money := rule.amount(record)) is not None:
-            sums.setdefault(money[1], []).append(money[0])
-    return [
-        {"currency": currency, "amount": sum(amounts, Decimal(0)), "count": len(amounts)}
-        for currency, amounts in sums.items()
-    ]
-
-
-def _name(name: str) -> str:
-    """A name without the characters that carriers refuse in an SMS variable."""
-    return re.sub(r"[.。'<>{}]", " ", name).strip()
-
-
-def _fitted(name: str, value: str) -> str:
-    try:
-        return fit_variable(value, MAX_VARIABLE)
-    except ValueError as error:
-        raise TemplateError(f"the SMS variable {name} {error}") from error
 
 
 __all__ = ["MAX_SMS_PARTS", "Brand", "Renderer"]

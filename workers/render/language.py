@@ -50,7 +50,8 @@ class Forms:
     """What `language.toml` may say; CLDR patterns (unicode.org/reports/tr35/tr35-dates.html).
 
     `day_end` and `short_day_end` are for a deadline at midnight: the day before, at its end.
-    `zones` names time zones as people there call them; the rest have CLDR's names.
+    `zones` names time zones as people there call them; the rest have CLDR's names. `words` are
+    those of the shell that every message stands in.
     """
 
     day: str = "EEEE, d MMMM y"
@@ -63,6 +64,23 @@ class Forms:
     several_currencies: str = "several currencies"
     currencies: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+SPOKEN: Final = (
+    "subject",
+    "title",
+    "label",
+    "lead",
+    "callout",
+    "consequence",
+    "heading",
+    "button",
+    "note",
+    "sms",
+)
+"""The macros that a file of words may have beside those that speak of one item."""
+OF_AN_ITEM: Final = ("line", "about", "figure", "when")
 
 
 class Language:
@@ -108,6 +126,33 @@ class Language:
         if part.endswith(".html"):
             return re.sub(r"\n\s+", "\n", text).strip() + "\n"  # Gmail cuts mails at 102 kB
         return html.unescape(text)
+
+    def speak(self, part: str, values: Mapping[str, Any], *, rows_only: bool = False) -> Said:
+        """What a file of words says of `values`: each macro spoken once, and a row for each item.
+
+        Raises TemplateError like `render`.
+        """
+        try:
+            module = self._environment.get_template(part).make_module(dict(values))
+            say: dict[str, Any] = {}
+            if not rows_only:
+                say = {name: _spoken(module, name) for name in SPOKEN}
+                say["tone"] = getattr(module, "tone", "warn")
+                say["columns"] = getattr(module, "columns", ["", ""])
+                say["figures"] = [one for one in getattr(module, "figures", []) if one[1]]
+                say["steps"] = [one for one in getattr(module, "steps", []) if one]
+            rows = [self._row(module, item) for item in values["items"]]
+        except Exception as error:
+            raise self._explain(part, error) from error
+        return Said(say, rows)
+
+    def _row(self, module: Any, item: Mapping[str, Any]) -> dict[str, Any]:
+        row = {name: _spoken(module, name, item) for name in OF_AN_ITEM}
+        if not row["figure"] and item["amount"] is not None:
+            row["figure"] = self.money(item["amount"], item["currency"])
+        if not row["figure"]:  # the date is what counts then
+            row["figure"], row["when"] = row["when"], ""
+        return row | {"url": item["url"], "deadline": item["deadline"]}
 
     def _explain(self, part: str, error: Exception) -> TemplateError:
         if isinstance(error, TemplateNotFound):
@@ -224,6 +269,23 @@ class Language:
             locale=self.locale,
         )
         return re.sub(r"(?<=\d)(?=[\u4e00-\u9fff])", " ", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A file of words, spoken: `say` by macro, and `rows`, one an item."""
+
+    say: Mapping[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def _spoken(module: Any, name: str, *arguments: Any) -> Any:
+    """What a macro says, in one line; "" where the file has none of that name."""
+    macro = getattr(module, name, None)
+    if macro is None:
+        return ""
+    said = macro(*arguments)
+    return type(said)(" ".join(said.split()))
 
 
 def _zoned(write: Callable[[datetime, str, datetime], str]) -> Callable[..., str]:

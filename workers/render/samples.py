@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from schedules.calendar import WorkingCalendar
 from schedules.rule import Channel, Partner, PartnerData, Record, Rule, Sample, Stage, Tell
-from workers.model import Notice, NoticeItem, Recipient
+from workers.model import DAILY, DIGEST, Notice, NoticeItem, Recipient
 
 _NAMES = {"zh": "王晓明"}
 
@@ -62,6 +62,44 @@ def sample_notices(
             yield _notice(rule, language, now, channel, told)
 
 
+def sample_digest(
+    rules: Mapping[str, Rule], language: str, now: datetime, calendar: WorkingCalendar
+) -> Notice | None:
+    """A day's digest with one sample of each rule, or None without rules that send mail."""
+    items: list[NoticeItem] = []
+    for rule in rules.values():
+        alone = [
+            notice
+            for notice in sample_notices(rule, language, now, calendar)
+            if notice.channel == "mail" and notice.recipient.role not in {"customer", "member"}
+        ]
+        if alone:
+            items.append(alone[0].items[0])
+    if not items:
+        return None
+    name = _NAMES.get(language.partition("-")[0], "Alex Chen")
+    token = hashlib.sha256(f"digest {language}".encode()).hexdigest()[:12]
+    return Notice(
+        uid=f"sample-{token}",
+        kind=DIGEST,
+        message=DAILY,
+        channel="mail",
+        recipient=Recipient(
+            ref="sample-person",
+            name=name,
+            role="administrator",
+            address="sample@example.com",
+            language=language,
+            time_zone="Asia/Shanghai",
+        ),
+        items=tuple(items),
+        now=now,
+        list_url=f"https://due.example.com/l/{token}",
+        list_token=token,
+        unsubscribe_url=f"https://due.example.com/u/{token}",
+    )
+
+
 def _notice(
     rule: Rule,
     language: str,
@@ -92,7 +130,7 @@ def _notice(
             language=language,
             time_zone="Asia/Shanghai",
         ),
-        items=tuple(NoticeItem(record, stage.name) for stage, _, record in told),
+        items=tuple(NoticeItem(record, stage.name, tell.message) for stage, _, record in told),
         now=at,
         list_url=f"https://due.example.com/l/{token}",
         list_token=token,
