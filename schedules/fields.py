@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import lru_cache
@@ -189,6 +189,21 @@ def read_day(value: Any) -> date:
     return read_instant(value).astimezone(BEIJING).date()
 
 
+_BARE_DATE = re.compile(r"\d{4}([-/.]\d{1,2}[-/.]|年\d{1,2}月)\d{1,2}日?")
+
+
+def read_end(value: Any) -> datetime:
+    """An instant at which something ends: a bare date includes that day (Beijing).
+
+    Raises ValueError as `read_instant` does.
+    """
+    bare = isinstance(value, str) and _BARE_DATE.fullmatch(value.strip())
+    if bare or (isinstance(value, date) and not isinstance(value, datetime)):
+        following = read_day(value) + timedelta(days=1)
+        return datetime.combine(following, time(), tzinfo=BEIJING).astimezone(UTC)
+    return read_instant(value)
+
+
 _AMOUNT = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 
 
@@ -299,6 +314,9 @@ OptionalMobile = Annotated[str | None, BeforeValidator(_optional(_mobile))]
 """A phone number in E.164 (numbers without + are mainland ones); a masked one is kept as it is."""
 Instant = Annotated[datetime, BeforeValidator(lambda v: read_instant(_required(v)))]
 OptionalInstant = Annotated[datetime | None, BeforeValidator(_optional(read_instant))]
+End = Annotated[datetime, BeforeValidator(lambda v: read_end(_required(v)))]
+"""The first instant after something; a bare date is included whole."""
+OptionalEnd = Annotated[datetime | None, BeforeValidator(_optional(read_end))]
 Day = Annotated[date, BeforeValidator(lambda v: read_day(_required(v)))]
 OptionalDay = Annotated[date | None, BeforeValidator(_optional(read_day))]
 Amount = Annotated[Decimal, BeforeValidator(lambda v: _amount(_required(v)))]

@@ -88,7 +88,7 @@ def _role(value: Any) -> Any:
     """A role's usual Chinese or English word as its name; any other word as it stands."""
     if is_blank(value):
         return None
-    word = clean_text(str(value), 40)
+    word = clean_text(str(value), 200)
     return _ROLE_WORDS.get(word.casefold().replace("_", " "), word)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -78,6 +78,7 @@ class Step:
     until: datetime | None
     verdict: Verdict
     why: str = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Circumstances:
     """What all records of a rule share while planning.
 
     `quiet` are the default quiet hours by channel; `unsubscribed` holds (channel, address) pairs
-    that don't want this kind any more.
+    that don't want this kind any more. `digest_at` is the wall-clock time of a person's digest.
     """
 
     rule: Rule
@@ -111,6 +112,7 @@ class Circumstances:
     calendar: WorkingCalendar
     quiet: Mapping[str, QuietHours | None]
     unsubscribed: AbstractSet[tuple[str, str]] = frozenset()
+    digest_at: time = time(9, 30)
 
 
 def plan(
@@ -122,8 +124,11 @@ def plan(
 ) -> Plan:
     """Decide every step of a record at `now` (aware UTC).
 
-    `contacts` are those of the record's partner; `told` what its present ladder has told.
+    `contacts` are those of the record's partner and of its parent; `told` what its present ladder
+    has told.
     """
+    theirs = around.rule.told_at(record)
+    contacts = [contact for contact in contacts if contact.partner == theirs]
     steps: list[Step] = []
     for number, one in enumerate(around.cadence.stages):
         if reason := around.rule.applies(one, record):
@@ -163,6 +168,25 @@ def forecast(
             break
         moment = planned.next_due_at
     return found
+
+
+def digest_instant(step: Step, now: datetime, around: Circumstances) -> datetime | None:
+    """When a step that is told now goes out with its person's digest, or None: at once, by itself.
+
+    The digest comes at `digest_at` of the person's zone, once their quiet hours are over; what is
+    urgent, and what would come too late with it, doesn't wait.
+    """
+    contact = step.contact
+    if contact is None or not contact.daily or step.channel != "mail" or step.urgent:
+        return None
+    zone = ZoneInfo(contact.time_zone)
+    day = now.astimezone(zone).date()
+    at = send_instant(day, around.digest_at, zone)
+    if at < now:
+        at = send_instant(day + _DAY, around.digest_at, zone)
+    quiet = quiet_hours(contact, "mail", around.quiet)
+    moved = out_of_quiet(at, quiet, zone, None)
+    return moved if moved is not None and (step.until is None or moved < step.until) else None
 
 
 def _off(one: Stage, number: int, record: Record, reason: str) -> Iterator[Step]:
@@ -246,10 +270,11 @@ def _steps_of(
             at=None,
             until=until,
             verdict=Verdict.UNREACHABLE,
+            required=one.required,
         )
         if not people:
             for channel in tell.by:
-                yield replace(blank, channel=channel, why=_nobody(tell, record))
+                yield replace(blank, channel=channel, why=_nobody(tell, record, around.rule))
         for contact in people:
             for channel in tell.by:
                 at = _at(day_or_instant, contact, channel, until, now, record, around)
@@ -281,9 +306,15 @@ def _people(tell: Tell, record: Record, contacts: Sequence[Contact], rule: Rule)
     return instead or people
 
 
-def _nobody(tell: Tell, record: Record) -> str:
-    roles = tell.role if not tell.or_else else f"{tell.role} or {tell.or_else}"
-    return f"partner {record.partner.ref} has no contact with the role {roles}: import one"
+def _nobody(tell: Tell, record: Record, rule: Rule) -> str:
+    theirs = rule.told_at(record)
+    if theirs is None:
+        return (
+            f"partner {record.partner.ref} acts by its distributor, which isn't known: import the "
+            "partner with its parent"
+        )
+    roles = tell.role if tell.or_else in {"", tell.role} else f"{tell.role} or {tell.or_else}"
+    return f"partner {theirs} has no contact with the role {roles}: import one"
 
 
 def _nominal(day_or_instant: date | datetime, around: Circumstances) -> datetime:
@@ -346,7 +377,11 @@ def _usable(step: Step, seen: set[tuple[str, str]], around: Circumstances) -> St
     if channel not in contact.channels:
         why = f"contact {contact.ref} doesn't wish {channel}"
         return replace(step, verdict=Verdict.UNWANTED, why=why)
-    if (channel, address) in around.unsubscribed:
+    if contact.daily and channel == "sms" and not step.urgent:
+        why = f"contact {contact.ref} takes a daily digest: only what is urgent comes by SMS"
+        return replace(step, verdict=Verdict.UNWANTED, why=why)
+    spared = step.required and channel == "mail"
+    if (channel, address) in around.unsubscribed and not spared:
         why = f"contact {contact.ref} unsubscribed from this"
         return replace(step, verdict=Verdict.UNWANTED, why=why)
     if (channel, address) in seen:

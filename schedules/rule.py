@@ -34,6 +34,7 @@ from schedules.fields import (
     Ref,
     Zone,
 )
+from schedules.figures import Figures
 from schedules.people import Channel as Channel
 from schedules.people import Contact as Contact
 from schedules.people import ContactData as ContactData
@@ -404,6 +405,10 @@ class Rule(ABC):
     def documents(self, record: Record) -> Sequence[Any]:
         """The lists that go along as files (`schedules.invoice_list.InvoiceList`)."""
         return ()
+
+    def figures(self, record: Record) -> Figures | None:
+        """The record as charts: pictures in the mail and a workbook that goes along, or None."""
+        return None
 
     @abstractmethod
     def samples(self, now: datetime) -> Sequence[Sample]:

@@ -212,7 +212,7 @@ class Delivery:
             for one in looked:
                 if isinstance(one, Settled):
                     await self._settle(connection, one, now)
-            refused = await self._suppressed(connection, [one.claimed for one in ready])
+            refused = await self._suppressed(connection, ready)
             for one in ready:
                 if reason := refused.get(one.claimed.id):
                     settled = Settled(one.claimed, reason, S.SUPPRESSED, dropped=one.dropped)
@@ -246,16 +246,18 @@ class Delivery:
         self.outcomes[one.claimed.row.channel, one.state.value] += 1
 
     async def _suppressed(
-        self, connection: AsyncConnection, claimed: Sequence[Claimed]
+        self, connection: AsyncConnection, ready: Sequence[Ready]
     ) -> dict[int, str]:
-        rows = [one.row for one in claimed]
+        rows = [one.claimed.row for one in ready]
+        required = {one.claimed.id for one in ready if one.required}
         found = await self.store.outbox.suppressed(
             connection, {(row.channel, row.address) for row in rows}
         )
         return {
             row.id: reason
             for row in rows
-            for kind in ("*", row.kind)
+            # What is required doesn't ask whether its kind is wished.
+            for kind in ("*", *((row.kind,) if row.id not in required else ()))
             if (reason := found.get((row.channel, row.address, kind)))
         }
 

@@ -1,7 +1,7 @@
 """Events: CloudEvents 1.0 in JSON become partners, contacts, records and lists.
 
     duewatch.<kind>.opened.v1 | updated.v1 | closed.v1 | upserted.v1   data: the rule's model
-    duewatch.contact.upserted.v1, duewatch.partner.upserted.v1   data: ContactData, PartnerData
+    duewatch.partner.upserted.v1, contact, customer, spend   data: PartnerData, ContactData, …
 
 A record's `data` may carry `lines`, its whole list: lines that aren't in it are dropped. The four
 verbs all bring the record's present state; `closed` is refused while its data still say otherwise.
@@ -25,6 +25,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from schedules.fields import read_instant
+from schedules.people import CustomerData, SpendData
 from schedules.rule import ContactData, LineData, PartnerData, State
 from workers.errors import InputError
 from workers.intake import Incoming, Intake, Taken
@@ -45,7 +46,12 @@ MAX_INTEGER = 2**53 - 1
 Status = Literal["taken", "repeat", "conflict", "refused"]
 _TYPE = re.compile(r"duewatch\.(?P<kind>[a-z_]+)\.(?P<verb>[a-z_]+)\.v1")
 _VERBS = ("opened", "updated", "closed", "upserted")
-_PEOPLE: Mapping[str, type[BaseModel]] = {"contact": ContactData, "partner": PartnerData}
+_PEOPLE: Mapping[str, type[BaseModel]] = {
+    "contact": ContactData,
+    "partner": PartnerData,
+    "customer": CustomerData,
+    "spend": SpendData,
+}
 _NAME = re.compile(r"[a-z0-9]{1,40}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -172,11 +178,12 @@ class EventIntake:
 
     def _type(self, text: str) -> tuple[str, str]:
         found = _TYPE.fullmatch(text)
-        kinds = [*self.registry.rules, *_PEOPLE]
+        watched = [kind for kind, rule in self.registry.rules.items() if not rule.derives_from]
+        kinds = [*watched, *_PEOPLE]
         if found is None or found["kind"] not in kinds:
             forms = ", ".join(f"duewatch.{kind}.upserted.v1" for kind in kinds)
             raise _RefusedError(Fault("/type", f"there is no such type; there are {forms}"))
-        verbs = _VERBS if found["kind"] in self.registry.rules else ("upserted",)
+        verbs = _VERBS if found["kind"] in watched else ("upserted",)
         if found["verb"] not in verbs:
             raise _RefusedError(
                 Fault("/type", f"{found['kind']} events end in {', '.join(verbs)} before .v1")
@@ -253,7 +260,7 @@ class EventIntake:
         if event.verb == "closed":
             await self._check_closed(connection, event)
         if effect.outcome in {Taken.NEW, Taken.CHANGED}:
-            effect.kinds.add(event.kind)
+            effect.kinds |= batch.kinds
         return effect
 
     async def _replace(self, connection: AsyncConnection, event: _Event) -> bool:

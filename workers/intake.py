@@ -16,12 +16,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from pydantic import BaseModel
 
 from schedules.fields import is_masked
-from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule, State
+from schedules.people import CustomerData, SpendData
+from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule
+from workers.judge import Judge
 from workers.records import Registry, digest
-from workers.store import AsyncConnection, Row, Store
+from workers.store import AsyncConnection, Row, Store, is_deadlock
+
+log = structlog.get_logger("intake")
+
+DEADLOCKS = 3
+"""So many times a batch begins anew when the database let another go first."""
 
 Clock = Callable[[], datetime]
 
@@ -56,16 +64,39 @@ class Batch:
         return Counter(self.outcomes)
 
 
+@dataclass(slots=True)
+class _Changed:
+    """What a batch changed: refs by kind, at which partners by kind, and partners themselves."""
+
+    refs: dict[str, set[str]] = field(default_factory=dict)
+    at: dict[str, set[str]] = field(default_factory=dict)
+    partners: set[str] = field(default_factory=set)
+
+    def add(self, kind: str, refs: Sequence[str], outcomes: Sequence[Taken]) -> None:
+        for ref, outcome in zip(refs, outcomes, strict=True):
+            if outcome in {Taken.NEW, Taken.CHANGED}:
+                self.refs.setdefault(kind, set()).add(ref)
+
+
 class Intake:
     """Takes batches in. `clock` is business time."""
 
     def __init__(self, store: Store, registry: Registry, clock: Clock) -> None:
         self.store = store
         self.registry = registry
+        self.judge = Judge(store, registry)
         self.clock = clock
 
     async def take(self, things: Sequence[Incoming]) -> Batch:
         """Takes a batch in one transaction."""
+        for _ in range(DEADLOCKS):
+            try:
+                async with self.store.database.write() as connection:
+                    return await self.take_in(connection, things)
+            except Exception as error:
+                # Two batches whose records are linked with each other's: one goes first.
+                if not is_deadlock(error):
+                    raise
         async with self.store.database.write() as connection:
             return await self.take_in(connection, things)
 
@@ -75,6 +106,7 @@ class Intake:
         Order within a batch doesn't matter: partners and contacts come first, lines before records.
         """
         batch = Batch(outcomes=[Taken.UNCHANGED] * len(things))
+        changed = _Changed()
         grouped: dict[tuple[int, str | None], list[int]] = {}
         for index, thing in enumerate(things):
             grouped.setdefault((_order(thing.model), thing.kind), []).append(index)
@@ -82,10 +114,36 @@ class Intake:
             # One at a time where a batch names the same thing twice: the later word counts.
             for part in _without_repeats(indexes, things):
                 models = [things[index].model for index in part]
-                outcomes = await self._take_group(connection, order, kind, models, batch)
+                outcomes = await self._take_group(connection, order, kind, models, batch, changed)
                 for index, outcome in zip(part, outcomes, strict=True):
                     batch.outcomes[index] = outcome
+        batch.kinds |= await self.go_on(connection, changed.refs, changed.at, changed.partners)
         return batch
+
+    async def go_on(
+        self,
+        connection: AsyncConnection,
+        refs: Mapping[str, Collection[str]],
+        at: Mapping[str, Collection[str]],
+        partners: Collection[str] = (),
+    ) -> set[str]:
+        """What follows from a change for linked records and derived kinds.
+
+        `refs` of records that changed by kind, and `at` which partners; `partners` that changed
+        themselves. Returns the kinds of which something may be due now.
+        """
+        now = self.clock()
+        kinds: set[str] = set()
+        for kind, theirs in refs.items():
+            kinds |= await self.judge.follow(connection, kind, theirs, now)
+        if kinds:
+            at = dict(at) | {kind: set().union(*at.values()) for kind in kinds}
+        for derived in await self.judge.derive(connection, at, partners, now):
+            if derived.models:
+                await self._records(connection, derived.rule, derived.models, now)
+                kinds.add(derived.rule.kind)
+            await self.judge.close_over(connection, derived.over, now)
+        return kinds
 
     async def _take_group(
         self,
@@ -94,18 +152,29 @@ class Intake:
         kind: str | None,
         models: list[Any],
         batch: Batch,
+        changed: _Changed,
     ) -> list[Taken]:
         now = self.clock()
-        if order == 0:
-            return await self._people(connection, "partner", models, now)
-        if order == 1:
-            return await self._people(connection, "contact", models, now)
+        if order < len(_WHO):
+            outcomes = await self._people(connection, _WHO[order][0], models, now)
+            if order == 0:
+                changed.partners |= {
+                    model.ref
+                    for model, outcome in zip(models, outcomes, strict=True)
+                    if outcome in {Taken.NEW, Taken.CHANGED}
+                }
+            return outcomes
         assert kind is not None
         rule = self.registry.rule(kind)
         batch.kinds.add(kind)
-        if order == 2:
-            return await self._lines(connection, rule, models, now)
-        return await self._records(connection, rule, models, now)
+        if order == len(_WHO):
+            outcomes = await self._lines(connection, rule, models, now)
+            changed.add(kind, [line_key(kind, model)[0] for model in models], outcomes)
+            return outcomes
+        outcomes = await self._records(connection, rule, models, now)
+        changed.add(kind, [model.ref for model in models], outcomes)
+        changed.at.setdefault(kind, set()).update(model.partner for model in models)
+        return outcomes
 
     # --- people ---------------------------------------------------------------------------
 
@@ -131,14 +200,17 @@ class Intake:
                 "hash": mark,
                 "changed_at": now,
             }
-            if which == "contact":
+            if which == "contact" and before is not None:
+                partners.add(before.partner)
+            if which == "partner":
+                row["parent"] = merged.parent
+            else:
                 row["partner"] = merged.partner
-                if before is not None:
-                    partners.add(before.partner)
             partners.add(row.get("partner", ref))
             rows.append(row)
         await self.store.records.save_people(connection, which, rows)
-        await self.store.records.look_again(connection, partners, now)
+        if which in {"partner", "contact"}:
+            await self.store.records.look_again(connection, partners, now)
         return outcomes
 
     async def _partners_named(
@@ -186,7 +258,7 @@ class Intake:
         for ref, row in present.items():
             data = rule.Data.model_validate(row.data)
             changes.append(
-                {"id": row.id} | self._state(rule, data, lines.get(ref, []), now, before=row)
+                {"id": row.id} | self.judge.state(rule, data, lines.get(ref, []), now, before=row)
             )
         await self.store.records.change_records(connection, changes)
 
@@ -197,6 +269,7 @@ class Intake:
         dropped = await self.store.records.drop_lines_beyond(connection, kind, ref, keep)
         if dropped:
             await self._judge_again(connection, self.registry.rule(kind), {ref}, self.clock())
+            await self.go_on(connection, {kind: {ref}}, {})
         return dropped
 
     # --- records --------------------------------------------------------------------------
@@ -213,6 +286,7 @@ class Intake:
         added: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
         newer: list[dict[str, Any]] = []
+        stored: list[RecordData] = []
         for model in models:
             before = present.get(model.ref)
             merged = _merged(model, before.data if before is not None else None)
@@ -222,11 +296,16 @@ class Intake:
                 newer.append(_order_of(merged) | {"id": before.id})
             if outcome in {Taken.UNCHANGED, Taken.STALE}:
                 continue
+            stored.append(merged)
             row = self._row(rule, merged, mark, lines.get(model.ref, []), now, before)
             (added if before is None else changed).append(row)
         lost = await self.store.records.add_records(connection, added)
         await self.store.records.change_records(connection, changed)
         await self.store.records.change_records(connection, newer)
+        if type(rule).links is not Rule.links:
+            taken = [model for model in stored if model.ref not in lost]
+            links = {model.ref: _keys(rule, model) for model in taken}
+            await self.store.relations.save_links_of(connection, rule.kind, links)
         if lost:  # another batch added them in the meantime: now they are there to compare with
             again = [index for index, model in enumerate(models) if model.ref in lost]
             redone = await self._records(connection, rule, [models[index] for index in again], now)
@@ -249,7 +328,7 @@ class Intake:
                 "hash": mark,
             }
             | _order_of(model)
-            | self._state(rule, model, lines, now, before=before)
+            | self.judge.state(rule, model, lines, now, before=before)
         )
         if before is None:
             return row | {
@@ -261,57 +340,42 @@ class Intake:
             }
         return row | {"id": before.id}
 
-    def _state(
-        self,
-        rule: Rule,
-        model: RecordData,
-        lines: Sequence[Row[Any]],
-        now: datetime,
-        *,
-        before: Row[Any] | None,
-    ) -> dict[str, Any]:
-        """What follows from a record's data: its state, deadline and that it is to be planned."""
-        parsed: list[LineData] = []
-        if rule.Line is not None:
-            parsed = [rule.Line.model_validate(row.data) for row in lines]
-        assessment, deadline = self.registry.judge(rule, model, parsed)
-        ladder = rule.ladder(model)
-        state, why = assessment.state, assessment.why
-        by_hand = before.closed_by_hand if before is not None and before.ladder == ladder else None
-        if by_hand:
-            state, why = State.CLOSED, by_hand
-        return {
-            "closed_by_hand": by_hand,
-            "state": state.value,
-            "why": why,
-            "unheard": False,
-            "opened_at": rule.opened_at(model),
-            "due_at": deadline.at,
-            "effect": str(deadline.effect),
-            "ladder": ladder,
-            "next_due_at": now if state is State.OPEN else None,
-            "changed_at": now,
-        }
-
 
 def line_key(kind: str, model: Any) -> tuple[str, int]:
     """(the record's ref, the line's number) of a line: the ref's field is named like the kind."""
     return str(getattr(model, kind)), int(model.line)
 
 
+_WHO: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("partner", PartnerData),
+    ("contact", ContactData),
+    ("customer", CustomerData),
+    ("spend", SpendData),
+)
+"""Who and what isn't watched, in the order in which it is taken in."""
+
+
 def _order(model: BaseModel) -> int:
-    if isinstance(model, PartnerData):
-        return 0
-    if isinstance(model, ContactData):
-        return 1
-    return 2 if isinstance(model, LineData) else 3
+    for order, (_, kind) in enumerate(_WHO):
+        if isinstance(model, kind):
+            return order
+    return len(_WHO) + (not isinstance(model, LineData))
+
+
+def _keys(rule: Rule, model: RecordData) -> list[tuple[str, str]]:
+    """What a record names; a rule's own fault leaves it without links."""
+    try:
+        return [(link.kind, link.ref) for link in rule.links(model)]
+    except Exception:
+        log.exception("links", kind=rule.kind, ref=model.ref)
+        return []
 
 
 def _key(thing: Incoming) -> Any:
     model = thing.model
     if isinstance(model, LineData):
         return line_key(str(thing.kind), model)
-    return _person_ref(model) if isinstance(model, ContactData) else getattr(model, "ref", None)
+    return _person_ref(model) if hasattr(model, "partner") else getattr(model, "ref", None)
 
 
 def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list[list[int]]:
@@ -329,6 +393,8 @@ def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list
 
 
 def _person_ref(model: Any) -> str:
+    if isinstance(model, SpendData):
+        return f"{model.customer}|{model.month}|{model.currency}"
     if isinstance(model, ContactData) and model.ref is None:
         made = (
             f"{model.partner}:{model.role or ''}:{model.mail or model.mobile or model.name or ''}"

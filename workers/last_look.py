@@ -7,10 +7,10 @@ moot is dropped, what quiet hours put off waits, and what can't be rendered wait
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 import phonenumbers
 import structlog
@@ -18,7 +18,7 @@ import structlog
 from schedules.planner import Circumstances, Step, Told, Verdict, plan
 from workers.errors import TemplateError
 from workers.links import Links
-from workers.model import Notice, NoticeItem, NotificationState, Recipient
+from workers.model import DIGEST, Notice, NoticeItem, NotificationState, Recipient
 from workers.providers import Mail, Sms
 from workers.records import Records, Registry, Watched
 from workers.render import Renderer
@@ -42,6 +42,7 @@ class Ready:
     message: Mail | Sms
     revisions: Mapping[int, int]
     dropped: Mapping[int, str]
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,18 @@ class LastLook:
             recent = await self._recent_sms(connection, claimed, now)
         around = {
             kind: self.registry.around(kind, await store.operations.unsubscribed(kind))
-            for kind in {one.row.kind for one in claimed}
+            for kind in {row.kind for row in rows}
         }
+        paused: Collection[str] = ()
+        if any(one.row.kind == DIGEST for one in claimed):
+            paused = await store.operations.paused()
         looked: list[Ready | Settled] = []
         for one in claimed:
             try:
                 verdicts = [
                     (
                         line,
-                        _last_word(
-                            line, one.row.address, watched, broken, now, around[one.row.kind]
-                        ),
+                        _last_word(line, one.row.address, watched, broken, now, around, paused),
                     )
                     for line in lines.get(one.id, [])
                 ]
@@ -147,7 +149,8 @@ class LastLook:
         if one.row.channel == "sms" and (limit := self._sms_limit(one.row, recent, now)):
             return limit if isinstance(limit, Settled) else Settled(one, limit[0], until=limit[1])
         items = [watched[line.record_id] for line in keep]
-        notice = self.notice(one.row, list(zip(items, keep, strict=True)), now)
+        required = any(_is_due(said) and said.required for _, said in verdicts)
+        notice = self.notice(one.row, list(zip(items, keep, strict=True)), now, required)
         try:
             message = await asyncio.to_thread(self.renderer.render, notice)
         except TemplateError as error:
@@ -157,7 +160,8 @@ class LastLook:
             log.error("render", kind=one.row.kind, notification=one.row.uid, error=repr(error))
             why = f"can't be rendered: {type(error).__name__}: {error}"
             return Settled(one, why, S.PARKED, dropped=dropped)
-        return Ready(one, message, {item.id: item.revision for item in items}, dropped)
+        revisions = {item.id: item.revision for item in items}
+        return Ready(one, message, revisions, dropped, required)
 
     def _sms_limit(
         self, row: Row[Any], recent: dict[str, tuple[int, int]], now: datetime
@@ -178,7 +182,11 @@ class LastLook:
         return None
 
     def notice(
-        self, row: Row[Any], items: Sequence[tuple[Watched, Row[Any]]], now: datetime
+        self,
+        row: Row[Any],
+        items: Sequence[tuple[Watched, Row[Any]]],
+        now: datetime,
+        required: bool = False,
     ) -> Notice:
         """What the renderer needs of a notification, its most pressing records first."""
         ordered = sorted(
@@ -197,12 +205,16 @@ class LastLook:
                 language=row.language,
                 time_zone=row.time_zone,
             ),
-            items=tuple(NoticeItem(one.record, line.stage) for one, line in ordered),
+            items=tuple(
+                NoticeItem(one.record, line.stage, line.message or row.message)
+                for one, line in ordered
+            ),
             now=now,
             attempt=row.attempt_count + 1,
             list_url=self.links.url("list", row.id, row.link_until),
             list_token=self.links.token("list", row.id, row.link_until),
             unsubscribe_url=self.links.url("unsubscribe", row.id, row.link_until),
+            required=required,
         )
 
 
@@ -212,7 +224,8 @@ def _last_word(
     watched: Mapping[int, Watched],
     broken: Mapping[int, str],
     now: datetime,
-    around: Circumstances,
+    circumstances: Mapping[str, Circumstances],
+    paused: Collection[str],
 ) -> Step | str:
     """The planner's word on one line as if it hadn't been told yet, or why it can't be told."""
     one = watched.get(line.record_id)
@@ -220,6 +233,9 @@ def _last_word(
         return broken.get(line.record_id, "the record is gone")
     if one.record.ladder != line.ladder:
         return "a new ladder has begun"
+    if one.record.kind in paused:
+        return f"rule {one.record.kind} is paused"
+    around = circumstances[one.record.kind]
     this = Told(line.stage, line.channel, line.contact)
     planned = plan(one.record, one.contacts, one.told - {this}, now, around)
     for step in planned.steps:
@@ -234,7 +250,7 @@ def _last_word(
     return "the stage isn't told to this contact any more"
 
 
-def _is_due(said: Step | str) -> bool:
+def _is_due(said: Step | str) -> TypeGuard[Step]:
     return isinstance(said, Step) and said.verdict is Verdict.DUE
 
 

@@ -102,7 +102,7 @@ class Notice:
     `now` is the instant of sending, so that "2 days left" is true when it is read.
     `list_url` opens the list without signing in, until it expires; `list_token` is its last path
     part, at most 20 characters, for SMS templates with a fixed address.
-    `attempt` counts from 1.
+    `attempt` counts from 1. `required` says that this can't be switched off.
     """
 
     uid: str
@@ -116,3 +116,4 @@ class Notice:
     list_url: str = ""
     list_token: str = ""
     unsubscribe_url: str = ""
+    required: bool = False

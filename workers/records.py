@@ -14,6 +14,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from schedules.calendar import QuietHours, WorkingCalendar
+from schedules.people import Digest
 from schedules.planner import Circumstances, Plan, Told, plan
 from schedules.rule import (
     Assessment,
@@ -24,6 +25,7 @@ from schedules.rule import (
     Partner,
     PartnerData,
     Record,
+    Related,
     Rule,
     State,
 )
@@ -59,6 +61,7 @@ class Registry:
             "mail": QuietHours.parse(settings.mail.quiet_hours),
             "sms": QuietHours.parse(settings.sms.quiet_hours),
         }
+        self.digest_at = settings.digest.send_at
         self._off = {kind for kind, rule in settings.rules.items() if not rule.enabled}
 
     def rule(self, kind: str) -> Rule:
@@ -82,12 +85,19 @@ class Registry:
             calendar=self.calendar,
             quiet=self.quiet,
             unsubscribed=frozenset(unsubscribed),
+            digest_at=self.digest_at,
         )
 
-    def judge(self, rule: Rule, data: Any, lines: Sequence[Any]) -> tuple[Assessment, Deadline]:
-        """A rule's judgement of a record's data; a rule's own fault holds that record alone."""
+    def judge(
+        self, rule: Rule, data: Any, lines: Sequence[Any], related: Sequence[Related] = ()
+    ) -> tuple[Assessment, Deadline]:
+        """A rule's judgement of a record, in the light of those it is linked with.
+
+        A rule's own fault holds that record alone.
+        """
         try:
-            return rule.assess(data, lines), rule.deadline(data, self.calendar)
+            judged = rule.assess(data, lines), rule.deadline(data, self.calendar)
+            return rule.in_light_of(data, related, *judged) if related else judged
         except Exception as error:
             why = (
                 f"the rule {rule.kind} can't judge it ({type(error).__name__}: {error}): report it"
@@ -111,6 +121,7 @@ def contact_of(row: Row[Any]) -> Contact | None:
         time_zone=data.time_zone,
         channels=frozenset(data.channels),
         quiet=data.quiet_hours,
+        daily=(row.chosen or data.digest) == Digest.DAILY,
     )
 
 
@@ -158,6 +169,23 @@ def partner_of(ref: str, row: Row[Any] | None) -> Partner:
     return Partner(ref, data.name or ref, data.type or "", data.parent, data.account_authenticated)
 
 
+def related_of(registry: Registry, rows: Sequence[Row[Any]]) -> tuple[Related, ...]:
+    """Stored records as others that are linked with them see them; unreadable ones left out."""
+    found = []
+    for row in rows:
+        rule = registry.rules.get(row.kind)
+        if rule is None:
+            continue
+        try:
+            data = _parsed(rule.Data, row.hash, row.data)
+        except ValidationError as error:
+            log.error("related", kind=row.kind, ref=row.ref, detail=error.errors()[0]["msg"])
+            continue
+        state = State.OPEN if row.unheard else State(row.state)
+        found.append(Related(row.kind, row.ref, state, row.opened_at, row.due_at, data))
+    return tuple(found)
+
+
 def digest(model: BaseModel) -> str:
     """A content hash: equal data, equal hash."""
     content = json.dumps(
@@ -190,16 +218,24 @@ class Records:
                     refs = [row.ref for row in rows if row.kind == kind]
                     lists[kind] = await store.lines(connection, kind, refs)
         people = {ref: _people(theirs) for ref, theirs in contacts.items()}
+        near: dict[int, list[Row[Any]]] = {}
+        if with_lines:
+            near = await self.store.relations.neighbours(connection, rows)
         watched: dict[int, Watched] = {}
         broken: dict[int, str] = {}
         for row in rows:
             try:
+                partner = partner_of(row.partner, partners.get(row.partner))
+                theirs = people.get(row.partner, ())
+                if partner.parent and partner.parent != row.partner:
+                    theirs += people.get(partner.parent, ())
                 watched[row.id] = self._watched(
                     row,
-                    partner_of(row.partner, partners.get(row.partner)),
-                    people.get(row.partner, ()),
+                    partner,
+                    theirs,
                     told.get(row.id, []),
                     lists.get(row.kind, {}).get(row.ref, []) if with_lines else None,
+                    related_of(self.registry, near.get(row.id, [])),
                 )
             except HeldError as error:
                 broken[row.id] = str(error)
@@ -212,9 +248,10 @@ class Records:
         contacts: tuple[Contact, ...],
         told: Sequence[tuple[str, Told]],
         lines: list[Row[Any]] | None,
+        related: tuple[Related, ...],
     ) -> Watched:
         rule = self.registry.rule(row.kind)
-        assessment = Assessment(State(row.state), row.why)
+        assessment = Assessment(State(row.state), row.why, row.last_word)
         try:
             data = _parsed(rule.Data, row.hash, row.data)
             parsed: tuple[LineData, ...] = ()
@@ -225,8 +262,10 @@ class Records:
             raise HeldError(
                 f"{row.kind} {row.ref}: the rule no longer accepts its data: {said}"
             ) from None
-        if lines is not None and row.state == State.OPEN:
-            assessment, _ = self.registry.judge(rule, data, parsed)
+        # What is closed with its last word planned may still say that one.
+        speaks = row.state == State.OPEN or (row.last_word and not row.closed_by_hand)
+        if lines is not None and speaks:
+            assessment, _ = self.registry.judge(rule, data, parsed, related)
         record = Record(
             kind=row.kind,
             data=data,
@@ -237,6 +276,7 @@ class Records:
             ladder=row.ladder,
             assessment=assessment,
             snoozed_until=row.snoozed_until,
+            related=related,
         )
         mine = frozenset(what for ladder, what in told if ladder == row.ladder)
         return Watched(row.id, row.revision, row, record, contacts, mine)

@@ -15,10 +15,10 @@ from typing import Any
 
 import structlog
 
-from schedules.planner import Circumstances, Plan, Step
+from schedules.planner import Circumstances, Plan, Step, digest_instant
 from schedules.rule import State
 from workers.errors import StateError
-from workers.model import NotificationState
+from workers.model import DAILY, DIGEST, NotificationState
 from workers.records import Records, Registry, Watched, plan_all
 from workers.settings import Settings
 from workers.store import AsyncConnection, Store
@@ -31,10 +31,14 @@ BATCH_RECORDS = 500
 
 @dataclass(slots=True)
 class Draft:
-    """One notification that a scan would write: who is told what of which records."""
+    """One notification that a scan would write: who is told what of which records.
+
+    `digest_at` (aware UTC) is when a person's digest goes out that these lines go into.
+    """
 
     kind: str
     step: Step
+    digest_at: datetime | None = None
     items: list[tuple[Watched, Step]] = field(default_factory=list)
 
 
@@ -125,7 +129,7 @@ class Scan:
             plans, faults = plan_all(watched, now, around)
             tally.looked_at += len(plans)
             tally.held += len(faults) + sum(_is_unheard(plan) for _, plan in plans)
-            tally.drafts.extend(_digests(kind, plans))
+            tally.drafts.extend(_drafts(kind, plans, now, around))
         tally.planned = len(tally.drafts)
         return tally
 
@@ -155,7 +159,7 @@ class Scan:
         plans, faults = plan_all(watched, now, around)
         broken |= faults
         planned = 0
-        for draft in _digests(tally.kind, plans):
+        for draft in _drafts(tally.kind, plans, now, around):
             notification, lines = self._rows(draft, tally.run_id, now)
             planned += await self.store.outbox.plan(connection, notification, lines)
         await self.store.records.change_records(
@@ -182,8 +186,8 @@ class Scan:
         last = max((one.until for _, one in draft.items if one.until is not None), default=now)
         notification = {
             "uid": uuid.uuid4().hex,
-            "kind": draft.kind,
-            "message": step.message,
+            "kind": draft.kind if draft.digest_at is None else DIGEST,
+            "message": step.message if draft.digest_at is None else DAILY,
             "channel": step.channel,
             "contact": contact.ref,
             "name": contact.name,
@@ -196,8 +200,9 @@ class Scan:
             "state": NotificationState.PENDING.value,
             "reason": "",
             "run_id": run_id,
-            "not_before": now,
+            "not_before": draft.digest_at or now,
             "link_until": max(now, last) + self._link_life,
+            "digest_key": _digest_key(draft),
             "created_at": now,
             "changed_at": now,
         }
@@ -209,6 +214,7 @@ class Scan:
                 "channel": told.channel,
                 "contact": contact.ref,
                 "until": told.until,
+                "message": told.message,
             }
             for one, told in draft.items
         ]
@@ -229,25 +235,40 @@ def _batched(due: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
         yield batch
 
 
-def _digests(kind: str, plans: Sequence[tuple[Watched, Plan]]) -> list[Draft]:
-    """One draft per recipient, channel and message: twelve statements are one mail."""
-    drafts: dict[tuple[str, str | None, str, str], Draft] = {}
+def _drafts(
+    kind: str, plans: Sequence[tuple[Watched, Plan]], now: datetime, around: Circumstances
+) -> list[Draft]:
+    """One draft per recipient, channel and message, so that twelve statements are one mail.
+
+    What goes into a person's digest is one draft per digest, whatever the message.
+    """
+    drafts: dict[tuple[Any, ...], Draft] = {}
     for one, plan in plans:
         for step in plan.due:
             assert step.contact is not None
-            address = step.contact.address(step.channel)
-            key = (step.contact.ref, address, step.channel, step.message)
-            drafts.setdefault(key, Draft(kind, step)).items.append((one, step))
+            digest_at = digest_instant(step, now, around)
+            apart = step.message if digest_at is None else digest_at
+            key = (step.contact.ref, step.contact.address(step.channel), step.channel, apart)
+            drafts.setdefault(key, Draft(kind, step, digest_at)).items.append((one, step))
     return list(drafts.values())
+
+
+def _digest_key(draft: Draft) -> str | None:
+    """What all scans that add to one digest agree on."""
+    contact = draft.step.contact
+    if draft.digest_at is None or contact is None:
+        return None
+    return f"{contact.ref}|{contact.address('mail')}|{draft.digest_at.isoformat()}"
 
 
 def _after(one: Watched, plan: Plan) -> dict[str, Any]:
     """What becomes of a record once it was planned: looked at again, or held until mended."""
     if _is_unheard(plan):
         return _held(one.id, f"nobody to tell: {plan.unheard}", unheard=True)
+    over = one.row.last_word and plan.next_due_at is None
     return {
         "id": one.id,
-        "state": one.row.state,
+        "state": State.CLOSED.value if over else one.row.state,
         "why": one.row.why,
         "unheard": False,
         "next_due_at": plan.next_due_at,

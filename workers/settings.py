@@ -120,6 +120,16 @@ class Delivery(_Section):
     longest_retry_s: float = Field(4 * 3600.0, gt=0, description="Most seconds between two tries.")
 
 
+class Digest(_Section):
+    """One mail a day for those who wish it."""
+
+    send_at: time = Field(
+        time(9, 30),
+        description="Wall-clock time of the digest (recipient's); later than the rules' send_at, "
+        "so that all of a morning comes in one.",
+    )
+
+
 class Links(_Section):
     """Signed links in messages."""
 
@@ -199,6 +209,7 @@ class Settings(_Section):
     sms: Sms = Sms()
     brand: Brand = Brand()
     delivery: Delivery = Delivery()
+    digest: Digest = Digest()
     links: Links = Links()
     calendar: Calendar = Calendar()
     logs: Logs = Logs()

@@ -1,64 +1,61 @@
 """Invitations: a customer has to register by a link before it dies.
 
 Opens:      the link is issued; a re-issue starts a new ladder
-Closes:     the customer is associated, the link revoked, or the association failed for good
+Closes:     the customer is associated, the link revoked, or its registration (报备) associated or
+            cancelled; what failed for good once who invited has been told
 Deadline:   the earlier of the link's end and the registration's (报备, 15 days). The link's end
             follows its origin, not what carried it: mailed by the system 7 x 24 hours, of an
-            activity the activity's end, offline links and QR codes never. Then: invite again
-Tells:      the customer and who invited; once it is dead only who invited
+            activity the activity's end, offline links and QR codes never. Then: invite again.
+            The registration's end comes with the invitation or from the registration itself
+Tells:      the customer and who invited; once it is dead, or has failed for good, only who invited
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from schedules.calendar import WorkingCalendar
 from schedules.fields import (
-    BEIJING,
     Column,
     Instant,
-    Language,
-    Line,
+    OptionalEnd,
     OptionalInstant,
     OptionalLine,
-    OptionalMail,
-    OptionalMobile,
     OptionalRef,
     Ref,
-    Zone,
     choice,
-    read_day,
 )
 from schedules.people import OptionalAssociation
 from schedules.rule import (
     Assessment,
     Cadence,
     Contact,
+    CustomerRecordData,
     Deadline,
     Effect,
+    Link,
     Plain,
     Record,
-    RecordData,
+    Related,
     Rule,
     Sample,
     Stage,
     State,
     Tell,
-    end_of_day,
+    customer_of,
     stage,
 )
+from schedules.rules.pre_registration import REGISTRATION_LIVES, PreRegistrationData
+from schedules.rules.pre_registration import Status as Registration
 
 LINK_LIVES = timedelta(days=7)
 """How long a link lives that the system mailed: 7 x 24 hours, the earlier reading of "7 days"."""
-
-REGISTRATION_LIVES = timedelta(days=15)
-"""How long a customer stays registered (报备) for a partner, when no end is given."""
 
 
 class Origin(StrEnum):
@@ -81,36 +78,16 @@ class Status(StrEnum):
     REVOKED = "REVOKED"
 
 
-_BARE_DATE = re.compile(r"\d{4}([-/.]\d{1,2}[-/.]|年\d{1,2}月)\d{1,2}日?")
-
-
-def _through_the_day(value: Any) -> Any:
-    """A date without a time includes that day, so its end is what counts."""
-    bare = isinstance(value, str) and _BARE_DATE.fullmatch(value.strip())
-    if bare or (isinstance(value, date) and not isinstance(value, datetime)):
-        return end_of_day(read_day(value), BEIJING)
-    return value
-
-
-_End = Annotated[OptionalInstant, BeforeValidator(_through_the_day)]
-
-
-class InvitationData(RecordData):
+class InvitationData(CustomerRecordData):
     """One invitation; `url` is its link. Ends given as bare dates include that day (Beijing).
 
-    The customer has to register with `customer_mobile`, the number given at the registration.
-    `inviter` is the ref of the contact who invited; without one the partner's sales are told.
+    The customer has to register with `customer_mobile`, the number given at the registration,
+    whose ref is `registration`. `inviter` is the ref of the contact who invited; without one the
+    partner's sales are told.
     """
 
     ref: Annotated[Ref, Column("邀请编号", "邀请ID", "编号", "invitation_id")]
     url: Annotated[OptionalLine, Column("邀请链接", "链接", "链接地址", "link")] = None
-    customer_name: Annotated[Line, Column("客户名称", "客户", "客户姓名")]
-    customer_mail: Annotated[OptionalMail, Column("客户邮箱", "客户电子邮箱")] = None
-    customer_mobile: Annotated[OptionalMobile, Column("客户手机", "客户手机号", "报备手机号")] = (
-        None
-    )
-    customer_language: Annotated[Language, Column("客户语言")] = "zh-CN"
-    customer_time_zone: Annotated[Zone, Column("客户时区")] = "Asia/Shanghai"
     origin: Annotated[
         Origin,
         choice(
@@ -125,9 +102,10 @@ class InvitationData(RecordData):
     ]
     association_type: Annotated[OptionalAssociation, Column("关联类型")] = None
     sent_at: Annotated[Instant, Column("发送时间", "邀请时间", "生成时间")]
-    activity_ends_at: Annotated[_End, Column("活动结束时间", "活动截止时间")] = None
+    activity_ends_at: Annotated[OptionalEnd, Column("活动结束时间", "活动截止时间")] = None
+    registration: Annotated[OptionalRef, Column("报备编号", "报备ID", "registration_id")] = None
     registered_at: Annotated[OptionalInstant, Column("报备时间", "报备成功时间")] = None
-    registration_expires_at: Annotated[_End, Column("报备到期时间", "报备有效期至")] = None
+    registration_expires_at: Annotated[OptionalEnd, Column("报备到期时间", "报备有效期至")] = None
     status: Annotated[
         Status,
         choice(
@@ -145,6 +123,8 @@ class InvitationData(RecordData):
     inviter: Annotated[OptionalRef, Column("邀请人", "邀请人ID", "客户经理ID")] = None
     link_label: Annotated[OptionalLine, Column("自定义标签", "标签")] = None
 
+
+_SETTLED = frozenset({Registration.ASSOCIATED, Registration.CANCELLED})
 
 # The causes that the partner centre shows for a failed association; the final ones are looked for
 # first, since they may speak of an invitation too.
@@ -171,6 +151,11 @@ def link_is_dead(data: InvitationData) -> bool:
     return data.status is Status.EXPIRED or (
         data.status is Status.FAILED and failure(data) == "again"
     )
+
+
+def failed_for_good(data: InvitationData) -> bool:
+    """Whether the association failed for a reason that inviting again doesn't mend."""
+    return data.status is Status.FAILED and failure(data) == "final"
 
 
 def link_ends_at(data: InvitationData) -> datetime | None:
@@ -208,6 +193,7 @@ class Invitation(Rule):
                 urgent=True,
             ),
             stage("expired", "due", Tell("inviter", ("mail",), "expired"), after_deadline=True),
+            stage("failed", "opened", Tell("inviter", ("mail",), "failed"), after_deadline=True),
         )
     )
 
@@ -231,9 +217,10 @@ class Invitation(Rule):
             return Assessment(State.CLOSED, f"it is {data.status.value.lower()}")
         if link_is_dead(data):
             return Assessment(State.OPEN, "the link is dead: the customer has to be invited again")
+        if failed_for_good(data):
+            why = f"it failed for good: {data.failure_reason}"
+            return Assessment(State.OPEN, why, last_word=True)
         if data.status is Status.FAILED:
-            if failure(data) == "final":
-                return Assessment(State.CLOSED, f"it failed for good: {data.failure_reason}")
             return Assessment(
                 State.HELD,
                 f"failure_reason: {data.failure_reason or 'nothing'} doesn't say whether to invite "
@@ -246,13 +233,40 @@ class Invitation(Rule):
             )
         return Assessment(State.OPEN, "the customer hasn't registered yet")
 
+    def links(self, data: InvitationData) -> Sequence[Link]:
+        """The registration (报备) that it names."""
+        return () if data.registration is None else (Link("pre_registration", data.registration),)
+
+    def in_light_of(
+        self,
+        data: InvitationData,
+        related: Sequence[Related],
+        assessment: Assessment,
+        deadline: Deadline,
+    ) -> tuple[Assessment, Deadline]:
+        """The registration closes it, or ends it earlier than its own clocks."""
+        for one in related:
+            if not isinstance(one.data, PreRegistrationData):
+                continue
+            if one.data.status in _SETTLED and assessment.state is not State.CLOSED:
+                word = one.data.status.value.lower()
+                assessment = Assessment(State.CLOSED, f"registration {one.ref} is {word}")
+            if one.due_at is not None and (deadline.at is None or one.due_at < deadline.at):
+                deadline = Deadline(one.due_at, Effect.REGISTRATION_ENDS)
+        return assessment, deadline
+
     def ladder(self, data: InvitationData) -> str:
         """Each re-issue is a climb of its own."""
         return str(data.attempt_no)
 
     def applies(self, stage: Stage, record: Record) -> str | None:
-        """A dead link is of no use to the customer, so only what comes after its end is told."""
-        if link_is_dead(_data(record)) and not stage.after_deadline:
+        """Of a dead link only its end is told, of what failed for good only that."""
+        data = _data(record)
+        if failed_for_good(data):
+            return None if stage.name == "failed" else "it failed for good"
+        if stage.name == "failed":
+            return "it hasn't failed for good"
+        if link_is_dead(data) and not stage.after_deadline:
             return "the link is already dead"
         return super().applies(stage, record)
 
@@ -260,20 +274,20 @@ class Invitation(Rule):
         """`customer` is in the record itself; `inviter` is the named contact, or else the sales."""
         data = _data(record)
         if role == "customer":
-            return [_customer(data)]
+            return [customer_of(data)]
         if role == "inviter":
             named = [contact for contact in contacts if contact.ref == data.inviter]
             return named or super().recipients("sales", record, contacts)
         return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
-        """Adds the customer, the origin, and which clock `ends`: link or registration."""
+        """Adds the customer and which clock `ends`; a link known to be dead isn't shown."""
         data = _data(record)
         ends: dict[str, str] = {Effect.LINK_DIES: "link", Effect.REGISTRATION_ENDS: "registration"}
         association = data.association_type
         return {
             "ref": data.ref,
-            "url": data.url,
+            "url": None if link_is_dead(data) or failed_for_good(data) else data.url,
             "deadline": record.deadline.at,
             "effect": str(record.deadline.effect),
             "ends": ends.get(record.deadline.effect),
@@ -284,7 +298,7 @@ class Invitation(Rule):
             "association_type": None if association is None else association.value,
             "sent_at": data.sent_at,
             "link_ends_at": link_ends_at(data),
-            "registration_ends_at": registration_ends_at(data),
+            "registration_ends_at": _registration_ends_at(record),
             "status": data.status.value,
             "failure_reason": data.failure_reason,
             "attempt_no": data.attempt_no,
@@ -292,7 +306,7 @@ class Invitation(Rule):
         }
 
     def samples(self, now: datetime) -> Sequence[Sample]:
-        """By the system, by an activity (English), by QR, ended by the registration, failed."""
+        """Two that end, one that ends with its registration, one dead, two failed for good."""
         days, hour = timedelta(days=1), timedelta(hours=1)
         soon = (now + 3 * days + hour).isoformat()
         return (
@@ -307,7 +321,13 @@ class Invitation(Rule):
                 customer_time_zone="Europe/Berlin",
                 association_type="RESALE",
             ),
-            _sample("YQ-20261101-07", "二维码", now - 20 * days),
+            _sample(
+                "YQ-20261101-07",
+                "二维码",
+                now - 20 * days,
+                status="关联失败",
+                failure_reason="客户已与其他伙伴关联",
+            ),
             _sample(
                 "YQ-20261120-03",
                 "通用邀请链接",
@@ -324,20 +344,23 @@ class Invitation(Rule):
                 updated_at=now.isoformat(),
                 attempt_no=2,
             ),
+            _sample(
+                "INV-2026-0431",
+                "ONLINE",
+                now - 5 * days,
+                customer_name="Fabrikam Logistics Pte. Ltd.",
+                customer_language="en",
+                status="FAILED",
+                failure_reason="associated with another partner",
+                updated_at=now.isoformat(),
+            ),
         )
 
 
-def _customer(data: InvitationData) -> Contact:
-    return Contact(
-        ref=f"customer:{data.ref}",
-        partner=data.partner,
-        role="customer",
-        name=data.customer_name,
-        mail=data.customer_mail,
-        mobile=data.customer_mobile,
-        language=data.customer_language,
-        time_zone=data.customer_time_zone,
-    )
+def _registration_ends_at(record: Record) -> datetime | None:
+    if record.deadline.effect == Effect.REGISTRATION_ENDS:
+        return record.deadline.at
+    return registration_ends_at(_data(record))
 
 
 def _data(record: Record) -> InvitationData:

@@ -45,6 +45,7 @@ from schedules.rule import (
     end_of_day,
     stage,
 )
+from schedules.rules._sales import customer, iso, owner_or_sales, sales_sample
 
 WORKING_DAYS = 3
 """Within how many working days a shared opportunity is to be accepted or declined."""
@@ -148,10 +149,9 @@ class Opportunity(Rule):
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
         """`owner` is the contact that the record names, or else the sales."""
-        if role != "owner":
-            return super().recipients(role, record, contacts)
-        named = [contact for contact in contacts if contact.ref == _data(record).owner]
-        return named or super().recipients("sales", record, contacts)
+        if role == "owner":
+            return owner_or_sales(_data(record).owner, contacts)
+        return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds name, customer, what it may be worth, and whether the deadline is provisional."""
@@ -189,7 +189,7 @@ class Opportunity(Rule):
                 now - 8 * day,
                 "96000.00",
                 status="系统自动拒绝",
-                updated_at=(now - hour).isoformat(),
+                updated_at=iso(now - hour),
             ),
         )
 
@@ -200,47 +200,16 @@ def _data(record: Record) -> OpportunityData:
     return record.data
 
 
-def _sample(
-    ref: str, name: str, shared_at: datetime, amount: str | None, **extra: str
-) -> Sample:
+def _sample(ref: str, name: str, shared_at: datetime, amount: str | None, **extra: str) -> Sample:
     english = name.isascii()
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "name": name,
-        "customer_name": "Northwind Traders GmbH" if english else "星岸示例制造有限公司",
-        "shared_at": shared_at.isoformat(),
+        "customer_name": customer(english),
+        "shared_at": iso(shared_at),
         "owner": "C-2",
         "expected_amount": amount,
         "currency": "USD" if english else "CNY",
         "status": "PENDING" if english else "待接受",
-        "url": f"https://partner.example.com/opportunities/{ref}",
         **extra,
     }
-    return Sample(data, (), sample_people(english), sample_partner(english))
-
-
-def sample_partner(english: bool) -> Mapping[str, Any]:
-    """The partner of this kind's samples and of those that follow from it."""
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return {"ref": "P-1001", "name": name}
-
-
-def sample_people(english: bool) -> tuple[Mapping[str, Any], ...]:
-    """An owner (C-2) and a supervisor, as files give them."""
-    people = (
-        ("C-2", "sales", "Li Ming" if english else "李明", "sales@example.com"),
-        ("C-6", "supervisor", "Grace Zhou" if english else "周岚", "supervisor@example.com"),
-    )
-    return tuple(
-        {
-            "partner": "P-1001",
-            "ref": ref,
-            "role": role,
-            "name": name,
-            "mail": mail,
-            "mobile": f"+861380013800{number}",
-            "language": "en" if english else "zh-CN",
-        }
-        for number, (ref, role, name, mail) in enumerate(people, start=1)
-    )
+    return sales_sample(ref, english, "opportunities", data)

@@ -40,7 +40,8 @@ from schedules.rule import (
     Tell,
     stage,
 )
-from schedules.rules.opportunity import OpportunityData, sample_partner, sample_people
+from schedules.rules._sales import customer, iso, owner_or_sales, sales_sample
+from schedules.rules.opportunity import OpportunityData
 from schedules.rules.opportunity import Status as Shared
 
 _NOT_OURS = frozenset({Shared.DECLINED, Shared.AUTO_DECLINED, Shared.CANCELLED})
@@ -140,10 +141,9 @@ class OpportunityProgress(Rule):
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
         """`owner` is the contact that the record names, or else the sales."""
-        if role != "owner":
-            return super().recipients(role, record, contacts)
-        named = [contact for contact in contacts if contact.ref == _data(record).owner]
-        return named or super().recipients("sales", record, contacts)
+        if role == "owner":
+            return owner_or_sales(_data(record).owner, contacts)
+        return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds name, customer, what was last reported and when (`quiet_since`)."""
@@ -171,7 +171,7 @@ class OpportunityProgress(Rule):
                 "JHD-20261012-004",
                 "ERP 系统上云项目",
                 now - 33 * day,
-                last_update_at=(now - 11 * day).isoformat(),
+                last_update_at=iso(now - 11 * day),
                 progress="方案已提交，等待客户评审",
             ),
             _sample("OPP-2026-0932", "Data lake for fleet telemetry", now - 15 * day),
@@ -180,7 +180,7 @@ class OpportunityProgress(Rule):
                 "门店视频监控上云",
                 now - 50 * day,
                 customer_name=None,
-                last_update_at=(now - 23 * day).isoformat(),
+                last_update_at=iso(now - 23 * day),
                 progress="POC 测试通过，商务谈判中",
             ),
         )
@@ -195,14 +195,11 @@ def _data(record: Record) -> OpportunityProgressData:
 def _sample(ref: str, name: str, accepted_at: datetime, **extra: str | None) -> Sample:
     english = name.isascii()
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "name": name,
-        "customer_name": "Northwind Traders GmbH" if english else "星岸示例制造有限公司",
-        "accepted_at": accepted_at.isoformat(),
+        "customer_name": customer(english),
+        "accepted_at": iso(accepted_at),
         "owner": "C-2",
         "status": "IN_PROGRESS" if english else "跟进中",
-        "url": f"https://partner.example.com/opportunities/{ref}",
         **extra,
     }
-    return Sample(data, (), sample_people(english), sample_partner(english))
+    return sales_sample(ref, english, "opportunities", data)

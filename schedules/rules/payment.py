@@ -6,17 +6,18 @@ Closes:     invoice numbers reported and invoices received, or a later status; i
 Deadline:   none is published, so nothing ends by itself: the ladder counts from approval
 Tells:      finance, by mail with the invoice list and by SMS; from the third rung on also the
             administrator and the partner manager
-Goes along: the invoice list; one that doesn't add up is held
+Goes along: the invoice list; one that doesn't add up is held, and so is one with a bill that was
+            cancelled
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -44,15 +45,18 @@ from schedules.rule import (
     Cadence,
     Deadline,
     LineData,
+    Link,
     Plain,
     Record,
     RecordData,
+    Related,
     Rule,
     Sample,
     State,
     Tell,
     stage,
 )
+from schedules.rules._payment_samples import payment_samples
 
 
 class Programme(StrEnum):
@@ -238,7 +242,7 @@ class Payment(Rule):
     Line = InvoiceLine
     cadence = Cadence(
         stages=(
-            stage("+1", "opened + 1 working day", Tell("finance", ("mail", "sms"))),
+            stage("+1", "opened + 1 working day", Tell("finance", ("mail", "sms")), required=True),
             stage("+3", "opened + 3 working days", Tell("finance", ("mail", "sms"))),
             stage(
                 "+7",
@@ -290,8 +294,39 @@ class Payment(Rule):
             return Assessment(State.HELD, "; ".join(wrong))
         return Assessment(State.OPEN, _STEPS[step])
 
+    def links(self, data: PaymentData) -> Sequence[Link]:
+        """The statements and incentives that it is made of: the first 200."""
+        refs = tuple(dict.fromkeys(data.bill_ids))[:MAX_LINKED]
+        return [Link(kind, ref) for kind in ("statement", "incentive") for ref in refs]
+
+    def in_light_of(
+        self,
+        data: PaymentData,
+        related: Sequence[Related],
+        assessment: Assessment,
+        deadline: Deadline,
+    ) -> tuple[Assessment, Deadline]:
+        """Money for a bill that was cancelled since isn't to be invoiced as it stands."""
+        cancelled = sorted(
+            one.ref
+            for one in related
+            if one.kind == "statement" and getattr(one.data, "status", None) == "CANCELLED"
+        )
+        if not cancelled or assessment.state not in {State.OPEN, State.HELD}:
+            return assessment, deadline
+        wrong = [assessment.why] if assessment.state is State.HELD else []
+        wrong += [
+            f"bill_ids: statement {ref} was cancelled: take it out of the payment and its list, "
+            "or correct the statement"
+            for ref in cancelled
+        ]
+        return Assessment(State.HELD, "; ".join(wrong)), deadline
+
     def view(self, record: Record) -> dict[str, Plain]:
-        """Adds the list's header, lines and totals, and `next_step`: report, post or correct."""
+        """Adds the list's header, lines and totals, and `next_step`: report, post or correct.
+
+        `statements` are the bills that are watched themselves, with their periods.
+        """
         data = _data(record)
         invoice_list = self._list(record)
         flag = data.account_authenticated
@@ -308,6 +343,7 @@ class Payment(Rule):
             "currency": data.currency,
             "periods": list(data.periods),
             "bill_ids": list(invoice_list.bill_ids),
+            "statements": _statements(record),
             "invoice_type": data.invoice_type.value,
             "medium": data.medium.value,
             "buyer": asdict(invoice_list.buyer),
@@ -337,20 +373,14 @@ class Payment(Rule):
 
     def samples(self, now: datetime) -> Sequence[Sample]:
         """A usual one, English by post, reported but not posted, and invoices sent back."""
-        day = timedelta(days=1)
-        reported = {"invoice_numbers": "26522000000012345678,26522000000012345679"}
-        again = {"rejected_count": 1, "rejected_at": (now - day).isoformat()}
-        return (
-            _sample(now - day, "SFD20261100017", "付款申请审核通过", _ROWS[:3]),
-            _sample(now - 4 * day, "SFD20261100023", "待开票", _ROWS, _BY_POST),
-            _sample(now - 9 * day, "SFD20261100005", "付款申请审核通过", _ROWS[:2], reported),
-            _sample(now - 20 * day, "SFD20261000008", "发票审核不通过", _ROWS[1:2], again),
-        )
+        return payment_samples(now)
 
     def _list(self, record: Record) -> InvoiceList:
         return InvoiceList.build(_data(record), _lines(record), record.partner.name)
 
 
+MAX_LINKED = 200
+"""So many bills of one payment are looked at together with it."""
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _STEPS = {
     "report": "approved: the invoices are to be issued and their numbers reported",
@@ -400,80 +430,14 @@ def _data(record: Record) -> PaymentData:
     return record.data
 
 
+def _statements(record: Record) -> list[Plain]:
+    periods: dict[str, str | None] = {
+        one.ref: getattr(one.data, "period", None)
+        for one in record.related
+        if one.kind in {"statement", "incentive"}
+    }
+    return [{"ref": ref, "period": periods[ref]} for ref in sorted(periods)]
+
+
 def _lines(record: Record) -> list[InvoiceLine]:
     return [line for line in record.lines if isinstance(line, InvoiceLine)]
-
-
-_ROWS = (
-    ("ZD202607-0101", "*信息技术服务*云服务推广服务", "10600.00", "6%", "1"),
-    ("ZD202608-0102", "*信息技术服务*专职人员技术支持", "15900.50", "6%", "3"),
-    ("ZD202609-0103", "*研发和技术服务*迁移实施", "8888.88", "6%", "1"),
-    ("ZD202609-0104", "*计算机配套产品*一体机", "22600.00", "13%", "2"),
-    ("ZD202609-0105", "*信息技术服务*冲减", "-318.00", "6%", None),
-)
-_BUYER = {
-    "buyer_title": "示例云计算技术有限公司",
-    "buyer_tax_no": "91520900MA6J6CBN9Q",
-    "buyer_address": "贵州省贵安新区示例大道1号",
-    "buyer_phone": "0851-88880000",
-    "buyer_bank": "示例银行贵阳分行",
-    "buyer_account": "8888012345678901234",
-}
-_BY_POST = {
-    "programme": "KOOGALLERY",
-    "medium": "PAPER",
-    "post_recipient": "Invoice desk",
-    "post_phone": "+8675528780808",
-    "post_address": "1 Example Road, Longgang District, Shenzhen 518000",
-    "account_authenticated": False,
-}
-
-
-def _sample(
-    approved_at: datetime,
-    ref: str,
-    status: str,
-    rows: Sequence[tuple[str, str, str, str, str | None]],
-    extra: Mapping[str, Any] | None = None,
-) -> Sample:
-    english = (extra or {}).get("medium") == "PAPER"
-    partner = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    data = {
-        "ref": ref,
-        "partner": "P-1001",
-        "programme": "FH",
-        "status": status,
-        "approved_at": approved_at.isoformat(),
-        "amount_incl_tax": str(sum(Decimal(row[2]) for row in rows)),
-        "currency": "CNY",
-        "periods": "2026-07,2026-08,2026-09",
-        "bill_ids": ",".join(row[0] for row in rows),
-        "post_mailbox": "invoices@example.com",
-        "url": f"https://partner.example.com/payments/{ref}",
-        **_BUYER,
-        **(extra or {}),
-    }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-1",
-        "role": "finance",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "finance@example.com",
-        "mobile": "+8613800138000",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
-    lines = tuple(
-        {
-            "payment": ref,
-            "line": number,
-            "bill_id": bill,
-            "item_name": item,
-            "unit": None if quantity is None else "项",
-            "quantity": quantity,
-            "amount_incl_tax": amount,
-            "tax_rate": rate,
-        }
-        for number, (bill, item, amount, rate, quantity) in enumerate(rows, start=1)
-    )
-    return Sample(data, lines, (contact,), {"ref": "P-1001", "name": partner})

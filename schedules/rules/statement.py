@@ -1,7 +1,8 @@
 """Statements: a partner has to confirm what the system reckoned.
 
 Opens:      the statement is generated
-Closes:     confirmed, or in a later state; while it is disputed nobody is nagged
+Closes:     confirmed, or in a later state, or a payment bills it; while it is disputed nobody is
+            nagged
 Deadline:   the end of the confirm-by day (Beijing). What happens then depends on the statement:
             incentives are confirmed by the system, those of staff and activities lapse (14 and 40
             working days after generation), EI procurement and KooGallery settlements wait
@@ -38,6 +39,7 @@ from schedules.rule import (
     Plain,
     Record,
     RecordData,
+    Related,
     Rule,
     Sample,
     Stage,
@@ -147,7 +149,14 @@ class Statement(Rule):
         stages=(
             stage("T-5", "due - 5 working days", _FINANCE),
             stage("T-2", "due - 2 working days", _FINANCE_SMS),
-            stage("T-0", "due - 0 working days", _FINANCE_SMS, _ADMINISTRATOR, urgent=True),
+            stage(
+                "T-0",
+                "due - 0 working days",
+                _FINANCE_SMS,
+                _ADMINISTRATOR,
+                urgent=True,
+                required=True,
+            ),
             # A mail at midnight, when the day ends, helps nobody: the next working morning does.
             stage(
                 "ended",
@@ -202,6 +211,21 @@ class Statement(Rule):
         if data.status is Status.DISPUTED or data.feedback_open:
             return Assessment(State.PAUSED, "the partner's question about it isn't answered yet")
         return Assessment(State.OPEN, "it waits to be confirmed")
+
+    def in_light_of(
+        self,
+        data: StatementData,
+        related: Sequence[Related],
+        assessment: Assessment,
+        deadline: Deadline,
+    ) -> tuple[Assessment, Deadline]:
+        """What a payment that is past its review names has been confirmed."""
+        payments = sorted(
+            one.ref for one in related if one.kind == "payment" and one.state is not State.WAITING
+        )
+        if payments and assessment.state is not State.CLOSED:
+            assessment = Assessment(State.CLOSED, f"payment {payments[0]} bills it")
+        return assessment, deadline
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Days around the deadline for dated statements, a ladder of days for the others."""

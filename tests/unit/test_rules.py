@@ -224,11 +224,13 @@ def test_a_failure_that_can_be_tried_again_is_told_to_the_inviter(reason: str) -
     "reason",
     ["已被其他伙伴报备", "欠费", "registered by another partner", "MEMBER_ACCOUNT", "内部账号"],
 )
-def test_a_final_failure_closes_the_invitation(reason: str) -> None:
+def test_a_final_failure_is_the_last_word_on_the_invitation(reason: str) -> None:
     record = invitation(status="关联失败", failure_reason=reason)
 
-    assert record.assessment.state is State.CLOSED
+    assert record.assessment.state is State.OPEN
+    assert record.assessment.last_word
     assert reason in record.assessment.why
+    assert stages_of(record) == ["failed"]
 
 
 @pytest.mark.parametrize("reason", [None, "refused"])

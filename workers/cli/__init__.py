@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forecast": ("due", "Who will get what in the coming days."),
     "explain": ("due", "Why a record's people were, or weren't, told."),
     "rules": ("due", "The rules, their cadence and last run."),
+    "digest": ("digest", "A partner's month in figures: show it, write it, send it."),
     "pause": ("due", "Stop a rule's scans and sends."),
     "resume": ("due", "Let a paused rule go on."),
     "list": ("messages", "Notifications, newest first."),
@@ -58,6 +59,7 @@ SECTIONS = {
     "setup": "Set up and check",
     "files": "Bring in",
     "due": "What is due",
+    "digest": "Figures",
     "messages": "Messages",
     "people": "Records and people",
 }

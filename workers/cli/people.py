@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from schedules.rule import State
+from schedules.rule import Record, State
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
@@ -21,6 +21,7 @@ from workers.cli.frame import (
 )
 from workers.core import Core
 from workers.errors import InputError, StateError, UnknownThingError
+from workers.intake import Intake
 
 
 @click.command("records")
@@ -110,8 +111,10 @@ def close_command(record: str, kind: str | None, reason: str) -> None:
             state=State.CLOSED.value,
             why=why,
             closed_by_hand=why,
+            closed_at=app.clock(),
             next_due_at=None,
         )
+        await _go_on(app, watched.record)
         click.echo(f"{watched.record.kind} {record} is closed.")
 
     with_core(work)
@@ -129,7 +132,8 @@ def reopen_command(record: str, kind: str | None, reason: str) -> None:
         if not watched.row.closed_by_hand:
             raise StateError(f"{record} wasn't closed by hand: only its own data opens it")
         rule = app.rules[watched.record.kind]
-        judged, _ = app.registry.judge(rule, watched.record.data, watched.record.lines)
+        one = watched.record
+        judged, _ = app.registry.judge(rule, one.data, one.lines, one.related)
         now = app.clock()
         await app.store.operations.change_record(
             watched.id,
@@ -140,11 +144,21 @@ def reopen_command(record: str, kind: str | None, reason: str) -> None:
             state=judged.state.value,
             why=judged.why,
             closed_by_hand=None,
+            closed_at=now if judged.state is State.CLOSED else None,
             next_due_at=now if judged.state is State.OPEN else None,
         )
+        await _go_on(app, watched.record)
         click.echo(f"{watched.record.kind} {record} is {judged.state}.")
 
     with_core(work)
+
+
+async def _go_on(app: Core, record: Record) -> None:
+    """What an operator's change means for linked records and derived kinds."""
+    intake = Intake(app.store, app.registry, app.clock)
+    async with app.store.database.write() as connection:
+        at = {record.kind: {record.partner.ref}}
+        await intake.go_on(connection, {record.kind: {record.ref}}, at)
 
 
 @click.command("contacts")

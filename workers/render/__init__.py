@@ -227,7 +227,8 @@ class Renderer:
             html=page,
             attachments=files,
             reply_to=self._brand.reply_to,
-            unsubscribe_url=notice.unsubscribe_url,
+            # A mail program's button must do what it says, and what is required comes all the same.
+            unsubscribe_url="" if notice.required else notice.unsubscribe_url,
             attempt=notice.attempt,
         )
 

@@ -51,11 +51,21 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Inline:
+    """A picture that the HTML shows as `cid:<cid>` (RFC 2392); it is no file to be saved."""
+
+    cid: str
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What a mail says, before it is bytes.
 
     `date` is the instant of sending (aware); `uid` and `domain` make the Message-ID, which stays
-    the same for every attempt. `reply_to` and `unsubscribe_url` may be "".
+    the same for every attempt. `reply_to` and `unsubscribe_url` may be "". `images` stand with the
+    HTML in a multipart/related (RFC 2387), which readers that show the text leave out.
     """
 
     uid: str
@@ -70,6 +80,7 @@ class Draft:
     text: str
     html: str
     attachments: Sequence[Attachment] = field(default=())
+    images: Sequence[Inline] = field(default=())
     reply_to: str = ""
     unsubscribe_url: str = ""
     attempt: int = 1
@@ -82,10 +93,16 @@ def build(draft: Draft) -> bytes:
     bytes don't have exactly the planned headers.
     """
     stem = hashlib.sha256(draft.uid.encode("utf-8", "replace")).hexdigest()[:24]
-    inner, outer = f"=_alternative_{stem}", f"=_mixed_{stem}"
+    inner, outer, around = (f"=_{kind}_{stem}" for kind in ("alternative", "mixed", "related"))
+    page = _part([("Content-Type", "text/html; charset=utf-8")], _utf8("the HTML", draft.html))
+    if draft.images:
+        images = [_part(_image_headers(image), image.content) for image in draft.images]
+        page = _block([_multipart("related", around, "text/html")]) + _multi(
+            around, [page, *images]
+        )
     bodies = [
         _part([("Content-Type", "text/plain; charset=utf-8")], _utf8("the text", draft.text)),
-        _part([("Content-Type", "text/html; charset=utf-8")], _utf8("the HTML", draft.html)),
+        page,
     ]
     headers = [*_headers(draft), ("MIME-Version", "1.0")]
     if not draft.attachments:
@@ -96,7 +113,7 @@ def build(draft: Draft) -> bytes:
         alternative = _block([_multipart("alternative", inner)]) + _multi(inner, bodies)
         files = [_part(_file_headers(file), file.content) for file in draft.attachments]
         source = _block(headers) + _multi(outer, [alternative, *files])
-    _scan(source, [name for name, _ in headers], (inner, outer), draft)
+    _scan(source, [name for name, _ in headers], (inner, outer, around), draft)
     return source
 
 
@@ -234,8 +251,21 @@ def _encoded(text: str, used: int) -> str:
     return "\r\n ".join(lines)
 
 
-def _multipart(kind: str, boundary: str) -> tuple[str, str]:
-    return "Content-Type", f'multipart/{kind};\r\n boundary="{boundary}"'
+def _multipart(kind: str, boundary: str, root: str = "") -> tuple[str, str]:
+    media = f'multipart/{kind};\r\n type="{root}"' if root else f"multipart/{kind}"
+    return "Content-Type", f'{media};\r\n boundary="{boundary}"'
+
+
+def _image_headers(image: Inline) -> list[tuple[str, str]]:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,80}@[A-Za-z0-9.-]{1,80}", image.cid):
+        raise UnsafeMailError(f"the Content-ID {image.cid!r} isn't one: letters, digits, one @")
+    if not _MEDIA_TYPE.fullmatch(image.content_type):
+        raise UnsafeMailError(f"{image.content_type!r} isn't a media type")
+    return [
+        ("Content-Type", image.content_type),
+        ("Content-ID", f"<{image.cid}>"),
+        ("Content-Disposition", "inline"),
+    ]
 
 
 def _file_headers(file: Attachment) -> list[tuple[str, str]]:
@@ -294,8 +324,12 @@ def _scan(source: bytes, planned: Sequence[str], boundaries: Sequence[str], draf
 def _planned_parts(draft: Draft) -> list[list[str]]:
     body = ["Content-Type", "Content-Transfer-Encoding"]
     file = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"]
-    alternative = [["Content-Type"]] if draft.attachments else []
-    return [*alternative, body, body, *[file for _ in draft.attachments]]
+    image = ["Content-Type", "Content-ID", "Content-Disposition", "Content-Transfer-Encoding"]
+    around = [["Content-Type"]]
+    alternative = around if draft.attachments else []
+    related = around if draft.images else []
+    images, files = [image for _ in draft.images], [file for _ in draft.attachments]
+    return [*alternative, body, *related, body, *images, *files]
 
 
 def _pieces(source: bytes, boundaries: Sequence[str]) -> list[bytes]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedules.fields import Column, is_blank
+from schedules.people import CustomerData, SpendData
 from schedules.rule import ContactData, PartnerData, Rule
 from workers.errors import InputError
 from workers.sources._cells import Cells, Limits, Place, Progress, megabytes
@@ -144,9 +145,19 @@ Told = Callable[[Sheet], None]
 
 
 def shapes(rules: Rules) -> list[Shape]:
-    """All that can be imported: partners, contacts, and what the rules know."""
-    found = [Shape("partner", PartnerData), Shape("contact", ContactData)]
+    """All that can be imported: who and what isn't watched, and what the rules know.
+
+    A derived kind's records are made here and come in no file.
+    """
+    found = [
+        Shape("partner", PartnerData),
+        Shape("contact", ContactData),
+        Shape("customer", CustomerData),
+        Shape("spend", SpendData),
+    ]
     for rule in rules.values() if isinstance(rules, Mapping) else rules:
+        if rule.derives_from:
+            continue
         found.append(Shape(rule.kind, rule.Data))
         if rule.Line is not None:
             found.append(Shape(f"{rule.kind}.line", rule.Line))

@@ -3,12 +3,14 @@
 engine      connections, transactions, schema versions
 tables      what a row means
 records     partners, contacts, records and their lists
+relations   which records have to do with each other
 outbox      runs, notifications, occurrences, attempts: planned, claimed, begun, finished
 inbox       what the local inbox kept, as it is read
 faults      a database that is away, told from a wrong statement
 aftermath   the sweep of what dead workers left, and receipts
 operations  what ops people list, pause, suppress and repair
 ledger      what stands where, and the proof that it adds up
+effects     what came of reminders
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from __future__ import annotations
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers.store.effects import Effects
 from workers.store.engine import Database
-from workers.store.faults import is_away
+from workers.store.faults import is_away, is_deadlock
 from workers.store.inbox import InboxPages
 from workers.store.operations import Operations
 from workers.store.outbox import Outbox
 from workers.store.records import RecordStore
+from workers.store.relations import RelationStore
 
 
 class Store:
@@ -30,9 +34,11 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.records = RecordStore(database)
+        self.relations = RelationStore()
         self.outbox = Outbox(database)
         self.operations = Operations(database)
         self.inbox = InboxPages(database)
+        self.effects = Effects(database)
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Store:
@@ -44,4 +50,4 @@ class Store:
         await self.database.close()
 
 
-__all__ = ["AsyncConnection", "Row", "Store", "is_away"]
+__all__ = ["AsyncConnection", "Row", "Store", "is_away", "is_deadlock"]

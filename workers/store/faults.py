@@ -14,3 +14,9 @@ def is_away(error: BaseException) -> bool:
         return True
     away = (OperationalError, InterfaceError, PoolTimeoutError, OSError, asyncio.TimeoutError)
     return isinstance(error, away)
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether PostgreSQL ended a transaction so that another could go on (SQLSTATE 40P01)."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) == "40P01"

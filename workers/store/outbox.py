@@ -126,26 +126,68 @@ class Outbox(Aftermath):
         notification: Mapping[str, Any],
         lines: Sequence[Mapping[str, Any]],
     ) -> bool:
-        """Writes one notification with its occurrences; false when all of them are told already.
+        """Writes one notification with its occurrences; false when it made none.
 
-        A stage that another scan told in the meantime is left out by the unique key.
+        A stage that another scan told in the meantime is left out by the unique key. Where
+        `digest_key` names a digest that is still to be sent, the lines go into that; one that has
+        gone already is followed by another.
         """
+        statement = insert(connection, notifications).values(**notification)
         made = await connection.execute(
-            insert(connection, notifications).values(**notification).returning(notifications.c.id)
+            statement.on_conflict_do_nothing(index_elements=["digest_key"]).returning(
+                notifications.c.id
+            )
         )
-        notification_id = made.scalar_one()
+        notification_id = made.scalar()
+        if notification_id is None:
+            there = await self._open_digest(connection, notification)
+            if there is not None:
+                await self._add_lines(connection, there, lines)
+                return False
+            return await self.plan(connection, {**notification, "digest_key": None}, lines)
+        if await self._add_lines(connection, notification_id, lines):
+            return True
+        await connection.execute(
+            notifications.delete().where(notifications.c.id == notification_id)
+        )
+        return False
+
+    async def _open_digest(
+        self, connection: AsyncConnection, notification: Mapping[str, Any]
+    ) -> int | None:
+        """The digest that lines may still be added to, locked; its links live as long as theirs."""
+        found = await connection.execute(
+            select(notifications.c.id)
+            .where(
+                notifications.c.digest_key == notification["digest_key"],
+                notifications.c.state == S.PENDING,
+                or_(
+                    notifications.c.lease_until.is_(None),
+                    notifications.c.lease_until < self._db_now(),
+                ),
+            )
+            .with_for_update()
+        )
+        notification_id: int | None = found.scalar()
+        if notification_id is not None:
+            until = notification["link_until"]
+            await connection.execute(
+                update(notifications)
+                .where(notifications.c.id == notification_id, notifications.c.link_until < until)
+                .values(link_until=until)
+            )
+        return notification_id
+
+    async def _add_lines(
+        self, connection: AsyncConnection, notification_id: int, lines: Sequence[Mapping[str, Any]]
+    ) -> bool:
         done = await connection.execute(
             insert(connection, occurrences)
             .values([{**line, "notification_id": notification_id} for line in lines])
             .on_conflict_do_nothing()
             .returning(occurrences.c.id)
         )
-        if done.fetchall():
-            return True
-        await connection.execute(
-            notifications.delete().where(notifications.c.id == notification_id)
-        )
-        return False
+        return bool(done.fetchall())
 
     # --- claim ----------------------------------------------------------------------------
 

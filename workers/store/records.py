@@ -24,7 +24,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.planner import Told
 from workers.store.engine import Database, insert
-from workers.store.tables import contacts, occurrences, partners, record_lines, records
+from workers.store.tables import (
+    contacts,
+    customers,
+    occurrences,
+    partners,
+    preferences,
+    record_lines,
+    records,
+    spends,
+)
 
 T = TypeVar("T")
 
@@ -39,6 +48,10 @@ def chunks(values: Collection[T], size: int = CHUNK) -> Iterable[Sequence[T]]:
         yield listed[start : start + size]
 
 
+PEOPLE = {"partner": partners, "contact": contacts, "customer": customers, "spend": spends}
+"""The tables of who and what isn't watched, by what comes in: each has ref, data and hash."""
+
+
 class RecordStore:
     """Statements on what is watched. Methods that take a connection join its transaction."""
 
@@ -50,8 +63,8 @@ class RecordStore:
     async def hashes(
         self, connection: AsyncConnection, which: str, refs: Collection[str]
     ) -> dict[str, Row[Any]]:
-        """Partners or contacts that are there already: ref -> (ref, hash, data)."""
-        table = partners if which == "partner" else contacts
+        """Those that are there already, of a table of PEOPLE: ref -> its row."""
+        table = PEOPLE[which]
         found: dict[str, Row[Any]] = {}
         for part in chunks(refs):
             rows = await connection.execute(select(table).where(table.c.ref.in_(part)))
@@ -61,10 +74,10 @@ class RecordStore:
     async def save_people(
         self, connection: AsyncConnection, which: str, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Inserts or replaces partners or contacts."""
+        """Inserts or replaces partners, contacts, customers or what they spent."""
         if not rows:
             return
-        table = partners if which == "partner" else contacts
+        table = PEOPLE[which]
         statement = insert(connection, table)
         statement = statement.on_conflict_do_update(
             index_elements=["ref"],
@@ -81,13 +94,14 @@ class RecordStore:
     ) -> int:
         """Has the planner look again at what these partners' people are told of.
 
-        Called when a partner or contact changed: records that nobody could be told of open again.
-        Returns how many records.
+        Called when a partner or contact changed: records that nobody could be told of open again,
+        those of its resellers too. Returns how many records.
         """
         touched = 0
         for part in chunks(partner_refs):
+            resellers = select(partners.c.ref).where(partners.c.parent.in_(part))
             mine = and_(
-                records.c.partner.in_(part),
+                or_(records.c.partner.in_(part), records.c.partner.in_(resellers)),
                 or_(
                     records.c.state == "open",
                     and_(records.c.state == "held", records.c.unheard.is_(True)),
@@ -240,14 +254,22 @@ class RecordStore:
     async def people(
         self, connection: AsyncConnection, partner_refs: Collection[str]
     ) -> tuple[dict[str, Row[Any]], dict[str, list[Row[Any]]]]:
-        """(partners by ref, their contacts by partner ref)."""
+        """(partners by ref, contacts by partner ref, those of their parents too).
+
+        A contact's row has `chosen`: how the person chose to be told, or None.
+        """
         known: dict[str, Row[Any]] = {}
         theirs: dict[str, list[Row[Any]]] = {}
         for part in chunks(partner_refs):
             for row in await connection.execute(select(partners).where(partners.c.ref.in_(part))):
                 known[row.ref] = row
+        parents = {row.parent for row in known.values() if row.parent}
+        for part in chunks({*partner_refs, *parents}):
             for row in await connection.execute(
-                select(contacts).where(contacts.c.partner.in_(part)).order_by(contacts.c.ref)
+                select(contacts, preferences.c.digest.label("chosen"))
+                .outerjoin(preferences, preferences.c.contact == contacts.c.ref)
+                .where(contacts.c.partner.in_(part))
+                .order_by(contacts.c.ref)
             ):
                 theirs.setdefault(row.partner, []).append(row)
         return known, theirs

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -145,6 +146,8 @@ records = Table(
     Column("updated_at", Instant),
     Column("state", String(10), nullable=False),
     Column("why", Text, nullable=False, default=""),
+    # Open only to be told once more: closed with that.
+    Column("last_word", Boolean, nullable=False, default=False, server_default=false()),
     Column("unheard", Boolean, nullable=False, default=False),
     Column("opened_at", Instant, nullable=False),
     Column("due_at", Instant),
@@ -278,6 +281,8 @@ occurrences = Table(
     Column("channel", String(10), nullable=False),
     Column("contact", String(200), nullable=False),
     Column("until", Instant),
+    # Which text it would be alone; a digest of several rules carries several.
+    Column("message", String(40)),
     # Set when the line was dropped before a send because it was moot; the stage may be told again.
     Column("dropped", Text),
     # Each stage once per record, contact and channel: a key in SQL, not a habit.

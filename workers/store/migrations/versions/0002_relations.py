@@ -50,6 +50,11 @@ def upgrade() -> None:
         partners.create_index(op.f("ix_partners_parent"), ["parent"], unique=False)
     with op.batch_alter_table("records") as records:
         records.add_column(sa.Column("closed_at", Instant(), nullable=True))
+        records.add_column(
+            sa.Column("last_word", sa.Boolean(), nullable=False, server_default=sa.false())
+        )
+    with op.batch_alter_table("occurrences") as occurrences:
+        occurrences.add_column(sa.Column("message", sa.String(length=40), nullable=True))
     with op.batch_alter_table("notifications") as notifications:
         notifications.add_column(sa.Column("digest_key", sa.String(length=500), nullable=True))
     op.create_index(

@@ -1,0 +1,217 @@
+"""The judge: what state a record is in, alone and in the light of those it is linked with.
+
+Whatever changes a record goes on to its neighbours: an invitation that was accepted closes its
+registration, a payment closes the statements it bills. That is followed until nothing changes, in
+the transaction of the change. Derived kinds, whose records nobody sends, are made from what stands
+open at a partner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from schedules.rule import LineData, RecordData, Related, Rule, State
+from workers.records import Registry, partner_of, related_of
+from workers.store import AsyncConnection, Row, Store
+
+log = structlog.get_logger("judge")
+
+FOLLOWED = 5
+"""So many links in a row are followed; rules whose judgements chase each other end there."""
+_FOLLOWS = ("state", "why", "due_at", "effect", "ladder", "last_word")
+
+
+@dataclass(slots=True)
+class Derived:
+    """What is to be taken in for a derived kind, and the ids of its records to be closed."""
+
+    rule: Rule
+    models: list[RecordData] = field(default_factory=list)
+    over: list[int] = field(default_factory=list)
+
+
+class Judge:
+    """Reads and judges within the caller's transaction."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self.store = store
+        self.registry = registry
+
+    def state(
+        self,
+        rule: Rule,
+        model: RecordData,
+        lines: Sequence[Row[Any]],
+        now: datetime,
+        *,
+        before: Row[Any] | None,
+        related: Sequence[Related] = (),
+    ) -> dict[str, Any]:
+        """What follows from a record's data: its state, deadline and that it is to be planned."""
+        parsed: list[LineData] = []
+        if rule.Line is not None:
+            parsed = [rule.Line.model_validate(row.data) for row in lines]
+        assessment, deadline = self.registry.judge(rule, model, parsed, related)
+        ladder = rule.ladder(model)
+        state, why = assessment.state, assessment.why
+        by_hand = before.closed_by_hand if before is not None and before.ladder == ladder else None
+        if by_hand:
+            state, why = State.CLOSED, by_hand
+        return {
+            "closed_by_hand": by_hand,
+            "closed_at": _closed_at(state, ladder, model, now, before),
+            "state": state.value,
+            "why": why,
+            "last_word": assessment.last_word,
+            "unheard": False,
+            "opened_at": rule.opened_at(model),
+            "due_at": deadline.at,
+            "effect": str(deadline.effect),
+            "ladder": ladder,
+            "next_due_at": now if state is State.OPEN else None,
+            "changed_at": now,
+        }
+
+    async def follow(
+        self, connection: AsyncConnection, kind: str, refs: Collection[str], now: datetime
+    ) -> set[str]:
+        """Judges these records and what is linked with them anew, until nothing changes.
+
+        Returns the kinds of which something may be due now.
+        """
+        touched: set[str] = set()
+        ids = await self.store.relations.linked_ids(connection, kind, refs)
+        for _ in range(FOLLOWED):
+            if not ids:
+                break
+            changed = await self._judge_again(connection, ids, now)
+            ids = set()
+            for each in {row.kind for row in changed}:
+                touched.add(each)
+                theirs = [row.ref for row in changed if row.kind == each]
+                ids |= await self.store.relations.linked_ids(connection, each, theirs)
+        return touched
+
+    async def _judge_again(
+        self, connection: AsyncConnection, ids: Collection[int], now: datetime
+    ) -> list[Row[Any]]:
+        rows = await self.store.relations.locked(connection, ids)
+        near = await self.store.relations.neighbours(connection, rows)
+        lines: dict[str, Mapping[str, Sequence[Row[Any]]]] = {}
+        for kind in {row.kind for row in rows}:
+            rule = self.registry.rules.get(kind)
+            if rule is not None and rule.Line is not None:
+                refs = [row.ref for row in rows if row.kind == kind]
+                lines[kind] = await self.store.records.lines(connection, kind, refs)
+        changed: list[Row[Any]] = []
+        values: list[dict[str, Any]] = []
+        for row in rows:
+            rule = self.registry.rules.get(row.kind)
+            if rule is None or type(rule).in_light_of is Rule.in_light_of:
+                continue
+            model = rule.Data.model_validate(row.data)
+            related = related_of(self.registry, near.get(row.id, []))
+            theirs = lines.get(row.kind, {}).get(row.ref, [])
+            after = self.state(rule, model, theirs, now, before=row, related=related)
+            if _differs(row, after):
+                changed.append(row)
+                values.append({"id": row.id} | after)
+        await self.store.records.change_records(connection, values)
+        return changed
+
+    async def derive(
+        self,
+        connection: AsyncConnection,
+        touched: Mapping[str, Collection[str]],
+        partners: Collection[str],
+        now: datetime,
+    ) -> list[Derived]:
+        """What the deriving rules make of a change.
+
+        `touched` says at which partners records of a kind changed; `partners` themselves changed.
+        """
+        made = []
+        for rule in self.registry.rules.values():
+            if not rule.derives_from:
+                continue
+            at = set(partners).union(*(touched.get(kind, ()) for kind in rule.derives_from))
+            if at:
+                made.append(await self._derive(connection, rule, at, now))
+        return made
+
+    async def _derive(
+        self, connection: AsyncConnection, rule: Rule, at: Collection[str], now: datetime
+    ) -> Derived:
+        derived = Derived(rule)
+        standing = await self.store.relations.standing(connection, rule.derives_from, at)
+        present = await self.store.relations.of_partners(connection, rule.kind, at)
+        known, _ = await self.store.records.people(connection, at)
+        for ref in sorted(at):
+            row = present.get(ref)
+            there = row is not None and row.state != State.CLOSED
+            if not there and ref not in standing:
+                continue
+            try:
+                model = rule.derive(
+                    partner_of(ref, known.get(ref)),
+                    related_of(self.registry, standing.get(ref, [])),
+                    rule.Data.model_validate(row.data) if row is not None and there else None,
+                    now,
+                )
+            except Exception:
+                log.exception("derive", kind=rule.kind, partner=ref)
+                continue
+            if model is not None:
+                derived.models.append(model)
+            elif row is not None and there:
+                derived.over.append(row.id)
+        return derived
+
+    async def close_over(
+        self, connection: AsyncConnection, ids: Collection[int], now: datetime
+    ) -> None:
+        """Closes derived records that there is nothing to watch of any more."""
+        await self.store.records.change_records(
+            connection,
+            [
+                {
+                    "id": one,
+                    "state": State.CLOSED.value,
+                    "why": "there is nothing to watch any more",
+                    "unheard": False,
+                    "closed_at": now,
+                    "next_due_at": None,
+                    "changed_at": now,
+                }
+                for one in ids
+            ],
+        )
+
+
+def _closed_at(
+    state: State, ladder: str, model: RecordData, now: datetime, before: Row[Any] | None
+) -> datetime | None:
+    """When it was done, as far as is known: by the data's own time, else when we heard of it."""
+    if state is not State.CLOSED:
+        return None
+    if before is not None and before.state == State.CLOSED and before.ladder == ladder:
+        closed: datetime | None = before.closed_at
+        return closed
+    return min(now, model.updated_at) if model.updated_at is not None else now
+
+
+def _differs(row: Row[Any], after: Mapping[str, Any]) -> bool:
+    state = State.OPEN.value if row.unheard else row.state
+    if row.last_word and after["last_word"] and state == State.CLOSED:
+        return False  # it was closed with its last word, and that stands
+    mine = row._mapping
+    return any(
+        (state if name == "state" else "" if row.unheard and name == "why" else mine[name])
+        != ("" if row.unheard and name == "why" else after[name])
+        for name in _FOLLOWS
+    )
