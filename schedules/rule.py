@@ -322,7 +322,8 @@ class Rule(ABC):
     Data      the model of a record;  Line: the model of its list's rows, or None
     cadence   the ladder; settings may replace it
     zone      where the kind's deadlines are counted (the vendor's: Beijing)
-    derives_from  the kinds from whose records `derive` makes this one's; nobody sends those
+    derives_from  the kinds from whose records `derive` makes this one's
+    made_here  whether only Duewatch makes its records: neither files nor producers bring them
     """
 
     kind: ClassVar[str]
@@ -332,6 +333,7 @@ class Rule(ABC):
     cadence: ClassVar[Cadence]
     zone: ClassVar[ZoneInfo] = BEIJING
     derives_from: ClassVar[tuple[str, ...]] = ()
+    made_here: ClassVar[bool] = False
 
     @abstractmethod
     def opened_at(self, data: Any) -> datetime:

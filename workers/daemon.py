@@ -10,19 +10,23 @@ import asyncio
 import signal
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from schedules.clock import Ticker, missed_firings
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
+from workers.operations_digest import make_due
 from workers.settings import Settings
 from workers.web import serve as serve_web
 
 log = structlog.get_logger("daemon")
 
 ROLES = ("web", "scheduler", "worker")
+DIGESTS = "operations digests"
+DIGESTS_EVERY = timedelta(hours=1)
+"""How often it is looked whether a month's operations digests are still to be made."""
 DRAIN_S = 30.0
 """Longest time from the signal to the end; what is still in flight then is swept up as unknown."""
 
@@ -82,18 +86,27 @@ async def _schedule(app: App, stopping: asyncio.Event) -> None:
     async def tick(kind: str, fire_at: datetime) -> None:
         if stopping.is_set():
             return
-        task = asyncio.ensure_future(_fire(app, kind, fire_at))
+        work = _make_digests(app) if kind == DIGESTS else _fire(app, kind, fire_at)
+        task = asyncio.ensure_future(work)
         running.add(task)
         task.add_done_callback(running.discard)
         await asyncio.shield(task)
 
     periods = {kind: app.registry.cadences[kind].scan_every for kind in app.registry.enabled()}
-    ticker = Ticker(periods, tick, app.clock)
+    ticker = Ticker(periods | {DIGESTS: DIGESTS_EVERY}, tick, app.clock)
     ticker.start()
     await stopping.wait()
     ticker.stop()
     if running:
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _make_digests(app: App) -> None:
+    try:
+        await make_due(app, app.clock())
+    except Exception as error:
+        # The next hour looks again, for what is missing by then.
+        log.error("digests", error=type(error).__name__, detail=str(error)[:200])
 
 
 async def _fire(app: App, kind: str, fire_at: datetime) -> None:

@@ -178,7 +178,7 @@ class EventIntake:
 
     def _type(self, text: str) -> tuple[str, str]:
         found = _TYPE.fullmatch(text)
-        watched = [kind for kind, rule in self.registry.rules.items() if not rule.derives_from]
+        watched = [kind for kind, rule in self.registry.rules.items() if not rule.made_here]
         kinds = [*watched, *_PEOPLE]
         if found is None or found["kind"] not in kinds:
             forms = ", ".join(f"duewatch.{kind}.upserted.v1" for kind in kinds)

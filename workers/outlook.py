@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from schedules.clock import fire_time
-from schedules.planner import Step, Told, Verdict, forecast, plan
+from schedules.planner import Circumstances, Step, Told, Verdict, digest_instant, forecast, plan
 from schedules.rule import Assessment, Record, Rule, State
+from workers.model import DAILY, DIGEST
 from workers.records import Records, Registry, Watched
 from workers.store import Row, Store
 
@@ -19,9 +20,9 @@ PAGE = 500
 
 @dataclass(slots=True)
 class Foretold:
-    """One message to come: a digest of `refs` to one contact. `at` is the scan that plans it (UTC).
+    """One message to come: a digest of `refs` to one contact.
 
-    `day` is the date in the rule's zone (Beijing).
+    `at` (UTC) is the scan that plans it, or when the person's digest of the day goes out; `day` is the date in the rule's zone (Beijing).
     """
 
     kind: str
@@ -70,33 +71,34 @@ async def _foretell_kind(
         for one in watched.values():
             begin = max(start, one.row.next_due_at or start)
             for at, step in forecast(one.record, one.contacts, one.told, begin, end, around):
-                _add(found, kind, one.record, at, step, around.rule, around.cadence.scan_every)
+                _add(found, one.record, at, step, around)
 
 
 def _add(
     found: dict[tuple[Any, ...], Foretold],
-    kind: str,
     record: Record,
     at: datetime,
     step: Step,
-    rule: Rule,
-    every: timedelta,
+    around: Circumstances,
 ) -> None:
-    contact = step.contact
+    contact, every = step.contact, around.cadence.scan_every
     if contact is None:
         return
     fired = fire_time(at, every)
-    scan_at = fired if fired == at else fired + every
+    goes_at = fired if fired == at else fired + every
+    kind, message = record.kind, step.message
+    if digest_at := digest_instant(step, goes_at, around):
+        kind, message, goes_at = DIGEST, DAILY, digest_at
     address = contact.address(step.channel) or ""
-    key = (kind, scan_at, contact.ref, address, step.channel, step.message)
+    key = (kind, goes_at, contact.ref, address, step.channel, message)
     told = found.get(key)
     if told is None:
         told = found[key] = Foretold(
             kind=kind,
-            day=scan_at.astimezone(rule.zone).date(),
-            at=scan_at,
+            day=goes_at.astimezone(around.rule.zone).date(),
+            at=goes_at,
             channel=step.channel,
-            message=step.message,
+            message=message,
             contact=contact.ref,
             name=contact.name,
             address=address,

@@ -67,6 +67,7 @@ class OperationsDigest(Rule):
             "url": data.url,
             "deadline": record.deadline.at,
             "effect": str(record.deadline.effect),
+            "partner": record.partner.name,
             "month": data.month,
             "made_at": data.made_at,
             "within_days": data.within_days,

@@ -58,6 +58,7 @@ class PreRegistrationLimit(Rule):
     title: ClassVar[Mapping[str, str]] = {"en": "Registrations pending", "zh-CN": "报备额度"}
     Data = PreRegistrationLimitData
     derives_from = ("pre_registration",)
+    made_here = True
     cadence = Cadence(stages=(stage("warn", "opened", Tell("sales"), Tell("administrator")),))
 
     def opened_at(self, data: PreRegistrationLimitData) -> datetime:

@@ -64,6 +64,7 @@ class SettlementAccount(Rule):
     title: ClassVar[Mapping[str, str]] = {"en": "Settlement account", "zh-CN": "结算账户认证"}
     Data = SettlementAccountData
     derives_from = ("payment", "statement")
+    made_here = True
     cadence = Cadence(
         stages=(
             stage(

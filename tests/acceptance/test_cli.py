@@ -224,7 +224,7 @@ def test_a_cell_that_looks_like_a_formula_is_inert_in_the_list_of_refusals(shell
         (["explain", "NOPE"], "there is no record NOPE"),
         (["show", "deadbeef"], "there is no notification deadbeef"),
         (["import", "nope.csv"], "nope.csv"),
-        (["import", "--kind", "frob", "contacts.csv"], "invitation, payment, payment.line"),
+        (["import", "--kind", "frob", "contacts.csv"], "payment, payment.line"),
         (["preview", "payment", "--to", "p.doc"], ".eml .html .txt .pdf .xlsx .sms"),
         (["preview", "payment", "--message", "frob"], "escalation, reminder"),
         (["snooze", "I1", "--until", "2020-01-01"], "is past"),

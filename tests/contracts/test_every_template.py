@@ -15,10 +15,11 @@ import pytest
 
 from schedules import load_rules
 from schedules.calendar import WorkingCalendar
-from workers.model import Notice
+from schedules.rule import Rule
+from workers.model import DIGEST, Notice, NoticeItem
 from workers.providers import Sms
 from workers.render import MAX_SMS_PARTS, Brand, Renderer
-from workers.render.samples import sample_notices
+from workers.render.samples import sample_digest, sample_notices
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 NOW = datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -37,10 +38,13 @@ VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
 def notices(channel: str) -> Iterator[Notice]:
-    for rule in RULES.values():
-        for tag in RENDERER.languages:
+    for tag in RENDERER.languages:
+        for rule in RULES.values():
             found = sample_notices(rule, tag, NOW, CALENDAR)
             yield from (notice for notice in found if notice.channel == channel)
+        digest = sample_digest(RULES, tag, NOW, CALENDAR)
+        if digest is not None and channel == "mail":
+            yield digest
 
 
 def name(notice: Notice) -> str:
@@ -79,9 +83,32 @@ def test_every_language_has_every_part_and_renders_every_sample() -> None:
 
 def test_every_rule_speaks_chinese_and_english() -> None:
     assert set(RENDERER.languages) >= {"en", "zh-CN"}
-    for notice_list in (MAILS, TEXTS):
+    for notice_list, channel in ((MAILS, "mail"), (TEXTS, "sms")):
         told = {(notice.kind, notice.recipient.language) for notice in notice_list}
-        assert told == {(kind, tag) for kind in RULES for tag in RENDERER.languages}
+        by = {
+            rule.kind
+            for rule in RULES.values()
+            if any(channel in tell.by for stage in rule.cadence.stages for tell in stage.tell)
+        }
+        by |= {DIGEST} if channel == "mail" else set()
+        assert told == {(kind, tag) for kind in by for tag in RENDERER.languages}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.kind)
+def test_every_message_of_a_cadence_has_a_sample(rule: Rule) -> None:
+    told = {(n.message, n.channel) for n in sample_notices(rule, "en", NOW, CALENDAR)}
+
+    wanted = {(t.message, by) for s in rule.cadence.stages for t in s.tell for by in t.by}
+    assert told == wanted
+
+
+def test_a_digest_names_every_kind_once_and_counts_it() -> None:
+    for notice in (one for one in MAILS if one.kind == DIGEST):
+        text = RENDERER.parts(notice)["txt"]
+        for item in notice.items:
+            title = RULES[item.record.kind].title[notice.recipient.language]
+            assert title in text
+        assert str(len(notice.items)) in RENDERER.parts(notice)["subject.txt"]
 
 
 @pytest.mark.parametrize("tag", RENDERER.languages)
@@ -118,7 +145,7 @@ def test_a_mail_says_what_when_where_and_how_to_stop(notice: Notice) -> None:
     parts = RENDERER.parts(notice)
     for part in ("html", "txt"):
         for item in notice.items:
-            view = RULES[notice.kind].view(item.record)
+            view = RULES[item.record.kind].view(item.record)
             assert str(view.get("customer_name") or item.record.ref) in parts[part] or (
                 notice.message == "customer"
             )
@@ -134,10 +161,10 @@ def test_a_mail_says_what_when_where_and_how_to_stop(notice: Notice) -> None:
 def test_the_page_behind_the_link_offers_every_file_and_changes_nothing(notice: Notice) -> None:
     source = RENDERER.list_page(notice, "/l/token/files")
     page = Page(source)
-    files = [n for item in notice.items for n in RULES[notice.kind].documents(item.record)]
+    names = {name for name, _, _ in RENDERER.documents(notice)}
 
     assert page.wrong == []
-    assert source.count("/l/token/files/") == 2 * len(files)
+    assert source.count("/l/token/files/") == len(names)
     assert "form" not in page.attributes
     assert "script" not in page.attributes
 
@@ -174,7 +201,7 @@ def test_no_text_is_an_untranslated_copy(notice: Notice) -> None:
     assert {phrase for phrase in shared if not any(phrase in text for text in data)} == set()
 
 
-def _texts(notice: Notice, item: object) -> Iterator[str]:
+def _texts(notice: Notice, item: NoticeItem) -> Iterator[str]:
     def walk(value: object) -> Iterator[str]:
         if isinstance(value, str):
             yield value
@@ -185,7 +212,7 @@ def _texts(notice: Notice, item: object) -> Iterator[str]:
             for part in value:
                 yield from walk(part)
 
-    yield from walk(RULES[notice.kind].view(item.record))  # type: ignore[attr-defined]
+    yield from walk(RULES[item.record.kind].view(item.record))
 
 
 def test_no_mail_or_page_is_wider_than_a_phone(browser_path: Path) -> None:

@@ -220,7 +220,9 @@ def test_headings_that_fit_two_shapes_are_ambiguous_until_one_is_named(tmp_path:
 
 
 def test_an_unknown_shape_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"name one of partner, contact, loan, loan\.line"):
+    with pytest.raises(
+        InputError, match=r"name one of partner, contact, customer, spend, loan, loan\.line"
+    ):
         rows(written(tmp_path, HEADINGS), only="lona")
 
 
@@ -295,13 +297,21 @@ def test_every_shape_is_found_by_its_chinese_headings(tmp_path: Path, shape: Sha
 def test_every_shape_is_found_by_its_field_names(tmp_path: Path, shape: Shape) -> None:
     names = list(shape.model.model_fields)
     path = written(tmp_path, ",".join(names) + "\n" + "x," * (len(names) - 1) + "x\n")
+    alike = [one for one in shapes(load_rules()) if set(one.model.model_fields) == set(names)]
 
-    (row,) = read_file(path, load_rules())
+    if len(alike) > 1:  # two kinds of one form: the caller must say which
+        with pytest.raises(InputError, match="say which"):
+            list(read_file(path, load_rules()))
+    (row,) = read_file(path, load_rules(), only=shape.name if len(alike) > 1 else None)
 
     assert (row.shape.name, list(row.values)) == (shape.name, names)
 
 
-@pytest.mark.parametrize("rule", load_rules().values(), ids=lambda rule: rule.kind)
+@pytest.mark.parametrize(
+    "rule",
+    [rule for rule in load_rules().values() if not rule.made_here],
+    ids=lambda rule: rule.kind,
+)
 def test_a_rule_s_samples_come_back_from_a_file_as_they_went_in(tmp_path: Path, rule: Rule) -> None:
     now = datetime.fromisoformat("2026-11-24T01:00:00+00:00")
     for at, sample in enumerate(rule.samples(now)):

@@ -112,8 +112,8 @@ async def test_looking_ahead_changes_nothing(url: str, clock: FakeClock) -> None
 
 async def test_a_kind_without_a_rule_is_refused_by_name(url: str, clock: FakeClock) -> None:
     async with opened(url, clock) as app:
-        with pytest.raises(UnknownThingError, match=r"'voucher'.*invitation, payment, statement"):
-            await foretell(app.store, app.registry, NOW, 1, "voucher")
+        with pytest.raises(UnknownThingError, match=r"'rebate'.*invitation.*payment.*statement"):
+            await foretell(app.store, app.registry, NOW, 1, "rebate")
 
 
 async def test_a_told_stage_is_explained_by_its_notification(url: str, clock: FakeClock) -> None:

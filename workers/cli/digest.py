@@ -77,33 +77,32 @@ def digest_command(
 async def _work(app: App, wanted: Wanted) -> None:
     now = app.clock()
     month = wanted.month or month_before(now)
-    refs = [wanted.partner] if wanted.partner else await partners_of(app, month)
-    known = {ref: await _partner(app, ref) for ref in refs}
-    if wanted.partner and known[wanted.partner] is None:
-        raise UnknownThingError(
-            f"there is no partner {wanted.partner}: import it, its customers or its records first"
-        )
+    some = await partners_of(app, month)
+    refs = [wanted.partner] if wanted.partner else some
+    known = {ref: await _partner(app, ref, ref in some) for ref in refs}
     edition = f"{now:%Y%m%dT%H%M%SZ}" if wanted.send else "1"
     digests = [await gather(app, ref, month, now, edition) for ref in refs]
     if wanted.folder is not None:
         for one in digests:
-            _write_all(app, one, known[one.partner] or Partner(one.partner, one.partner), wanted)
+            _write_all(app, one, known[one.partner], wanted)
     if wanted.send:
         for one in digests:
             await make(app, one)
     _show(digests, wanted, month)
 
 
-async def _partner(app: App, ref: str) -> Partner | None:
+async def _partner(app: App, ref: str, has_figures: bool) -> Partner:
     """The partner as it is known, or with its ref for a name where only its records are."""
     async with app.store.database.read() as connection:
         found, _ = await app.store.records.people(connection, [ref])
     if ref in found:
         data = PartnerData.model_validate(found[ref].data)
         return Partner(ref, data.name or ref, data.type or "", data.parent)
-    if await app.store.records.search(partner=ref, limit=1):
+    if has_figures or await app.store.records.search(partner=ref, limit=1):
         return Partner(ref, ref)
-    return None
+    raise UnknownThingError(
+        f"there is no partner {ref}: import it, its customers or its records first"
+    )
 
 
 def _show(digests: list[OperationsDigestData], wanted: Wanted, month: str) -> None:

@@ -26,10 +26,10 @@ from workers.cli.frame import (
 )
 from workers.core import Core
 from workers.errors import InputError, ProviderError, UnknownThingError
-from workers.model import Notice, NoticeItem, NotificationState, Recipient
+from workers.model import DIGEST, Notice, NoticeItem, NotificationState, Recipient
 from workers.providers import Mail
 from workers.records import Watched
-from workers.render.samples import sample_notices
+from workers.render.samples import sample_digest, sample_notices
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -239,6 +239,10 @@ def _write(target: Path, content: bytes) -> None:
 
 
 async def _notice(app: App, what: str, message: str | None, channel: str, language: str) -> Notice:
+    if what == DIGEST and (
+        digest := sample_digest(app.rules, language, app.clock(), app.registry.calendar)
+    ):
+        return digest
     if what in app.rules:
         found = [
             one
@@ -308,11 +312,10 @@ def _content(app: App, notice: Notice, ending: str) -> bytes:
     if isinstance(message, Mail):
         if ending == ".eml":
             return message.source
+        if ending == ".html":
+            return app.renderer.whole_page(notice).encode()
         parts = app.renderer.parts(notice)
-        subject = parts["subject.txt"].strip()
-        return (
-            parts["html"].encode() if ending == ".html" else f"{subject}\n\n{parts['txt']}".encode()
-        )
+        return f"{parts['subject.txt'].strip()}\n\n{parts['txt']}".encode()
     return f"{message.text}\n({message.parts} part{'s' * (message.parts > 1)})\n".encode()
 
 

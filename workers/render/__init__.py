@@ -2,6 +2,7 @@
 
     render/__init__.py  Renderer: notice -> values -> parts -> Mail, Sms, page, files
     language.py         one language's folder, filters, errors by file and line
+    files.py            the lists that go along;  figures.py charts.py  pictures in a mail
     values.py           the plain values that templates are given
     mail.py             MIME and the header guard
     samples.py          notices made from the rules' samples: preview, check, tests
@@ -19,7 +20,7 @@ Templates get plain values and nothing else: what `Rule.view` says of each recor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,11 +28,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from schedules.calendar import WorkingCalendar
-from schedules.invoice_list import InvoiceList
 from schedules.rule import Rule
 from workers.errors import TemplateError
 from workers.model import DIGEST, Notice, NoticeItem
 from workers.providers import Mail, Sms
+from workers.render.figures import Picture, chart_values, embedded, inline_images, pictures
+from workers.render.files import XLSX_TYPE, Maker, files_of
 from workers.render.labels import labels
 from workers.render.language import FALLBACK, Language, Said
 from workers.render.mail import Attachment, Draft, UnsafeMailError, ascii_address, build, mailbox
@@ -50,7 +52,8 @@ INLINE_LINES: Final = 20
 """Lines of invoice lists shown in a mail, shared between its payments (at least 3 for each)."""
 PAGE_LINES: Final = 500
 """Lines of each invoice list on the page behind a link; the files hold all."""
-XLSX_TYPE: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+MAX_ITEMS_WITH_CHARTS: Final = 3
+"""So many records' charts are drawn in one mail; the files hold all."""
 File = tuple[str, str, bytes]
 """(file name, media type, content)"""
 
@@ -128,24 +131,30 @@ class Renderer:
 
         A file is fetched from `download_base`/<file name>. Raises TemplateError.
         """
-        names = [name for name, _, _ in self._files(notice)]
+        names = [name for group in self._files(notice) for name, _, _ in group]
         values = self._values(notice, names, 0, lines=PAGE_LINES)
         base = download_base.rstrip("/")
         values["downloads"] = [
             {"name": name, "url": f"{base}/{quote(name)}", "type": name.rpartition(".")[2].upper()}
             for name in names
         ]
-        return self._part(notice, "_page.html", values)
+        return embedded(self._part(notice, "_page.html", values), self._shown(notice))
+
+    def whole_page(self, notice: Notice) -> str:
+        """A mail's HTML with its pictures in it, to be shown by itself. Raises TemplateError."""
+        return embedded(self.parts(notice)["html"], self._shown(notice))
 
     def documents(self, notice: Notice) -> list[File]:
         """Every file that belongs to the notice, also those that are too many for one mail."""
-        return [(name, media, make()) for name, media, make in self._files(notice)]
+        every = (file for group in self._files(notice) for file in group)
+        return [(name, media, make()) for name, media, make in every]
 
     def document(self, notice: Notice, name: str) -> File | None:
         """One of `documents` by its name, or None; the others aren't made."""
-        for found, media, make in self._files(notice):
-            if found == name:
-                return found, media, make()
+        for group in self._files(notice):
+            for found, media, make in group:
+                if found == name:
+                    return found, media, make()
         return None
 
     def language_for(self, tag: str) -> str:
@@ -226,6 +235,7 @@ class Renderer:
             text=text,
             html=page,
             attachments=files,
+            images=inline_images(self._shown(notice)),
             reply_to=self._brand.reply_to,
             # A mail program's button must do what it says, and what is required comes all the same.
             unsubscribe_url="" if notice.required else notice.unsubscribe_url,
@@ -321,6 +331,10 @@ class Renderer:
         """All that templates may say of the notice: plain values only."""
         many = lines or max(3, INLINE_LINES // max(1, len(notice.items)))
         items = [item_values(self._rules[item.record.kind], item, many) for item in notice.items]
+        if notice.kind != DIGEST:
+            for item, its in zip(notice.items[:MAX_ITEMS_WITH_CHARTS], items, strict=False):
+                if shown := self._pictures(item, self.language_for(notice.recipient.language)):
+                    its["charts"] = chart_values(shown)
         dates = [item["deadline"] for item in items if item["deadline"] is not None]
         brand, tag = self._brand, self.language_for(notice.recipient.language)
         only = items[0]["url"] if len(items) == 1 else ""
@@ -357,32 +371,41 @@ class Renderer:
 
     def _attached(self, notice: Notice) -> tuple[list[str], int]:
         """(file names, payments left out) as `_choose` does, without making files."""
-        names = [name for name, _, _ in self._files(notice)]
-        most = 2 * MAX_PAYMENTS_ATTACHED
-        return names[:most], max(0, len(names) - most) // 2
+        groups = self._files(notice)
+        names = [name for group in groups[:MAX_PAYMENTS_ATTACHED] for name, _, _ in group]
+        return names, max(0, len(groups) - MAX_PAYMENTS_ATTACHED)
 
     def _choose(self, notice: Notice) -> tuple[list[Attachment], int]:
-        """The files of the first payments that fit, and of how many payments they are left out."""
-        planned = list(self._files(notice))
-        payments = [planned[start : start + 2] for start in range(0, len(planned), 2)]
+        """The files of the first records that fit, and of how many records they are left out."""
+        groups = self._files(notice)
         chosen: list[Attachment] = []
         size = 0
-        for number, pair in enumerate(payments):
-            made = [Attachment(name, media, make()) for name, media, make in pair]
+        for number, group in enumerate(groups):
+            made = [Attachment(name, media, make()) for name, media, make in group]
             size += sum(len(file.content) for file in made)
             if number == MAX_PAYMENTS_ATTACHED or size > self._max_attached:
-                return chosen, len(payments) - number
+                return chosen, len(groups) - number
             chosen += made
         return chosen, 0
 
-    def _files(self, notice: Notice) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-        """(name, media type, maker) of each list as XLSX and as PDF, in the items' order."""
+    def _files(self, notice: Notice) -> list[list[Maker]]:
         tag = self.language_for(notice.recipient.language)
-        for item in notice.items:
-            for document in self._rules[item.record.kind].documents(item.record):
-                name = labels(tag).file_name
-                yield name(document, ".xlsx"), XLSX_TYPE, _maker("xlsx", document, tag)
-                yield name(document, ".pdf"), "application/pdf", _maker("pdf", document, tag)
+        return files_of(self._rules, notice.items, tag, self._titles(tag))
+
+    def _pictures(self, item: NoticeItem, tag: str) -> tuple[Picture, ...]:
+        figures = self._rules[item.record.kind].figures(item.record)
+        return pictures(figures, tag, self._titles(tag)) if figures is not None else ()
+
+    def _shown(self, notice: Notice) -> list[Picture]:
+        """The pictures that stand in a mail or page; a digest of several kinds has only lines."""
+        if notice.kind == DIGEST:
+            return []
+        tag = self.language_for(notice.recipient.language)
+        items = notice.items[:MAX_ITEMS_WITH_CHARTS]
+        return [picture for item in items for picture in self._pictures(item, tag)]
+
+    def _titles(self, tag: str) -> dict[str, str]:
+        return {kind: self._title(kind, tag) for kind in self._rules}
 
 
 def _words(kind: str, message: str) -> str:
@@ -396,18 +419,4 @@ def _own(notice: Notice, part: str) -> str:
     return f"{notice.kind}/{notice.message}.{part}"
 
 
-def _maker(form: str, document: InvoiceList, tag: str) -> Callable[[], bytes]:
-    def make() -> bytes:
-        # both libraries take longer to load than most commands to run
-        if form == "xlsx":
-            from workers.render.xlsx import invoice_list_xlsx
-
-            return invoice_list_xlsx(document, tag)
-        from workers.render.pdf import invoice_list_pdf
-
-        return invoice_list_pdf(document, tag)
-
-    return make
-
-
-__all__ = ["MAX_SMS_PARTS", "Brand", "Renderer"]
+__all__ = ["MAX_SMS_PARTS", "XLSX_TYPE", "Brand", "Renderer"]

@@ -147,7 +147,7 @@ Told = Callable[[Sheet], None]
 def shapes(rules: Rules) -> list[Shape]:
     """All that can be imported: who and what isn't watched, and what the rules know.
 
-    A derived kind's records are made here and come in no file.
+    Kinds whose records are made here come in no file.
     """
     found = [
         Shape("partner", PartnerData),
@@ -156,7 +156,7 @@ def shapes(rules: Rules) -> list[Shape]:
         Shape("spend", SpendData),
     ]
     for rule in rules.values() if isinstance(rules, Mapping) else rules:
-        if rule.derives_from:
+        if rule.made_here:
             continue
         found.append(Shape(rule.kind, rule.Data))
         if rule.Line is not None:

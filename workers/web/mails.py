@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Literal
 
 Look = Literal["light", "dark", "own"]
 _DARK = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
+_CID = re.compile(r"cid:([\w.@+-]+)")
+_SHOWN = ("image/png", "image/jpeg", "image/gif")
+"""Pictures that stand in a mail's HTML; all else that comes along is a file."""
 _LIGHT = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*light\s*\)", re.IGNORECASE)
 
 
@@ -25,7 +29,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class OpenedMail:
-    """A mail's parts. `headers` are decoded, in their order."""
+    """A mail's parts. `headers` are decoded, in their order; pictures stand in the HTML itself."""
 
     headers: tuple[tuple[str, str], ...]
     html: str
@@ -43,10 +47,14 @@ def open_mail(source: bytes) -> OpenedMail:
     message = message_from_bytes(source, policy=policy.default)
     html = text = ""
     files: list[File] = []
+    images: dict[str, str] = {}
     for part in _leaves(message):
         name = _safely(part.get_filename)
         media = part.get_content_type()
-        if name or part.get_content_disposition() == "attachment":
+        shown = _safely(lambda p=part: p["Content-ID"]).strip("<> ")
+        if shown and media in _SHOWN:
+            images[shown] = f"data:{media};base64,{base64.b64encode(_bytes(part)).decode()}"
+        elif name or part.get_content_disposition() == "attachment":
             files.append(File(_printable(name) or f"file-{len(files) + 1}", media, _bytes(part)))
         elif media == "text/html" and not html:
             html = _text(part)
@@ -55,6 +63,7 @@ def open_mail(source: bytes) -> OpenedMail:
         else:
             files.append(File(f"part-{len(files) + 1}", media, _bytes(part)))
     headers = tuple((name, _safely(lambda n=name: message[n])) for name in _names(message))
+    html = _CID.sub(lambda found: images.get(found[1], found[0]), html)
     return OpenedMail(headers, html, text, tuple(files), source)
 
 
