@@ -16,17 +16,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import structlog
 from pydantic import BaseModel
 
 from schedules.fields import is_masked
 from schedules.people import CustomerData, SpendData
 from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule
-from workers.judge import Judge
+from workers.judge import Judge, keys_of
 from workers.records import Registry, digest
 from workers.store import AsyncConnection, Row, Store, is_deadlock
-
-log = structlog.get_logger("intake")
 
 DEADLOCKS = 3
 """So many times a batch begins anew when the database let another go first."""
@@ -107,6 +104,7 @@ class Intake:
         """
         batch = Batch(outcomes=[Taken.UNCHANGED] * len(things))
         changed = _Changed()
+        await self.judge.hold(connection, [(one.kind, one.model) for one in things])
         grouped: dict[tuple[int, str | None], list[int]] = {}
         for index, thing in enumerate(things):
             grouped.setdefault((_order(thing.model), thing.kind), []).append(index)
@@ -304,7 +302,7 @@ class Intake:
         await self.store.records.change_records(connection, newer)
         if type(rule).links is not Rule.links:
             taken = [model for model in stored if model.ref not in lost]
-            links = {model.ref: _keys(rule, model) for model in taken}
+            links = {model.ref: keys_of(rule, model) for model in taken}
             await self.store.relations.save_links_of(connection, rule.kind, links)
         if lost:  # another batch added them in the meantime: now they are there to compare with
             again = [index for index, model in enumerate(models) if model.ref in lost]
@@ -360,15 +358,6 @@ def _order(model: BaseModel) -> int:
         if isinstance(model, kind):
             return order
     return len(_WHO) + (not isinstance(model, LineData))
-
-
-def _keys(rule: Rule, model: RecordData) -> list[tuple[str, str]]:
-    """What a record names; a rule's own fault leaves it without links."""
-    try:
-        return [(link.kind, link.ref) for link in rule.links(model)]
-    except Exception:
-        log.exception("links", kind=rule.kind, ref=model.ref)
-        return []
 
 
 def _key(thing: Incoming) -> Any:

@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 
-from schedules.rule import LineData, RecordData, Related, Rule, State
+from schedules.rule import LineData, PartnerData, RecordData, Related, Rule, State
 from workers.records import Registry, partner_of, related_of
 from workers.store import AsyncConnection, Row, Store
 
@@ -23,6 +24,7 @@ log = structlog.get_logger("judge")
 
 FOLLOWED = 5
 """So many links in a row are followed; rules whose judgements chase each other end there."""
+_PARTNER = "partner"
 _FOLLOWS = ("state", "why", "due_at", "effect", "ladder", "last_word")
 
 
@@ -41,6 +43,22 @@ class Judge:
     def __init__(self, store: Store, registry: Registry) -> None:
         self.store = store
         self.registry = registry
+
+    async def hold(
+        self, connection: AsyncConnection, things: Sequence[tuple[str | None, BaseModel]]
+    ) -> None:
+        """Before anything is written: whoever writes what these are linked with waits."""
+        derived = {kind for rule in self.registry.rules.values() for kind in rule.derives_from}
+        keys: set[tuple[str, str]] = set()
+        for kind, model in things:
+            if isinstance(model, PartnerData):
+                keys.add((_PARTNER, model.ref))
+            elif kind is not None and isinstance(model, RecordData):
+                keys.add((kind, model.ref))
+                keys.update(keys_of(self.registry.rule(kind), model))
+                if kind in derived:
+                    keys.add((_PARTNER, model.partner))
+        await self.store.relations.hold(connection, keys)
 
     def state(
         self,
@@ -191,6 +209,15 @@ class Judge:
                 for one in ids
             ],
         )
+
+
+def keys_of(rule: Rule, model: RecordData) -> list[tuple[str, str]]:
+    """The keys that a record names; a rule's own fault leaves it without links."""
+    try:
+        return [(link.kind, link.ref) for link in rule.links(model)]
+    except Exception:
+        log.exception("links", kind=rule.kind, ref=model.ref)
+        return []
 
 
 def _closed_at(

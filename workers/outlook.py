@@ -22,7 +22,8 @@ PAGE = 500
 class Foretold:
     """One message to come: a digest of `refs` to one contact.
 
-    `at` (UTC) is the scan that plans it, or when the person's digest of the day goes out; `day` is the date in the rule's zone (Beijing).
+    `at` (UTC) is the scan that plans it, or when the person's digest of the day goes out; `day` is
+    the date in the rule's zone (Beijing).
     """
 
     kind: str
@@ -39,18 +40,26 @@ class Foretold:
 
 
 async def foretell(
-    store: Store, registry: Registry, start: datetime, days: int, kind: str | None = None
+    store: Store,
+    registry: Registry,
+    start: datetime,
+    days: int,
+    kind: str | None = None,
+    *,
+    anew: bool = False,
 ) -> list[Foretold]:
     """The messages of the next `days` days from `start` (aware UTC) if nothing changes, in order.
 
     The planner in virtual time over all open records; digests are counted as the scan makes them.
+    `anew` plans each record from `start` on: when it is due next was stored by another cadence.
     Raises UnknownThingError for a kind without a rule.
     """
     if kind is not None:
         registry.rule(kind)
     found: dict[tuple[Any, ...], Foretold] = {}
     for one in [kind] if kind is not None else registry.enabled():
-        await _foretell_kind(store, registry, one, start, start + timedelta(days=days), found)
+        end = start + timedelta(days=days)
+        await _foretell_kind(store, registry, one, start, end, found, anew)
     return sorted(found.values(), key=lambda told: (told.at, told.kind, told.contact))
 
 
@@ -61,15 +70,17 @@ async def _foretell_kind(
     start: datetime,
     end: datetime,
     found: dict[tuple[Any, ...], Foretold],
+    anew: bool,
 ) -> None:
     around = registry.around(kind, await store.operations.unsubscribed(kind))
     records, after = Records(store, registry), 0
-    while rows := await store.records.open_records(kind, after, PAGE, until=end):
+    until = None if anew else end
+    while rows := await store.records.open_records(kind, after, PAGE, until=until):
         after = rows[-1].id
         async with store.database.read() as connection:
             watched, _ = await records.revive(connection, rows, with_lines=False)
         for one in watched.values():
-            begin = max(start, one.row.next_due_at or start)
+            begin = start if anew else max(start, one.row.next_due_at or start)
             for at, step in forecast(one.record, one.contacts, one.told, begin, end, around):
                 _add(found, one.record, at, step, around)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -262,6 +262,50 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
         raise SettingsError(_explain(error, path if path.exists() else None)) from None
 
 
+class _CadenceFile(_Section):
+    rules: dict[str, RuleSettings] = Field(min_length=1)
+
+
+def with_cadence(settings: Settings, file: Path, rules: Mapping[str, Rule]) -> Settings:
+    """The settings with the cadences of another TOML file, which has `[rules.*]` tables only.
+
+    What the file doesn't mention stays as it is, down to the single key of a stage.
+    Raises SettingsError naming file, key and remedy.
+    """
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: isn't TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: can't be read: {error.strerror}") from None
+    for key in values:
+        if key != "rules":
+            raise SettingsError(f"{file}: {key}: only [rules.<kind>] tables belong in this file")
+    if not values.get("rules"):
+        raise SettingsError(f"{file}: changes nothing: write [rules.<kind>.stages.<stage>] tables")
+    present = {kind: one.model_dump(exclude_unset=True) for kind, one in settings.rules.items()}
+    try:
+        given = _CadenceFile.model_validate(values).model_dump(exclude_unset=True)
+        merged = _CadenceFile.model_validate({"rules": _merged(present, given["rules"])})
+        changed = settings.model_copy(update={"rules": merged.rules})
+        check_rules(changed, rules)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file)) from None
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return changed
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables within tables, the upper one's values going first."""
+    found = dict(below)
+    for key, value in above.items():
+        under = found.get(key)
+        both = isinstance(value, dict) and isinstance(under, dict)
+        found[key] = _merged(under, value) if both and under is not None else value
+    return found
+
+
 def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     for short in ("DATABASE_URL", "BROKER_URL"):
         if environ.get(short):
@@ -307,13 +351,22 @@ def _shown(key: str, value: Any) -> str:
 def _did_you_mean(loc: tuple[int | str, ...]) -> str:
     model: Any = Settings
     for part in loc[:-1]:
-        field = model.model_fields.get(str(part)) if hasattr(model, "model_fields") else None
-        if field is None:
-            break
-        model = field.annotation
+        if hasattr(model, "model_fields"):
+            field = model.model_fields.get(str(part))
+            model = field.annotation if field is not None else None
+        else:  # a table of tables, or a list of them (perhaps none): what each of them is
+            models = [one for one in _within(model) if hasattr(one, "model_fields")]
+            model = models[0] if models else None
     names = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(str(loc[-1]), names, n=1)
     return f": did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
+def _within(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of, at any depth."""
+    for one in get_args(annotation):
+        yield one
+        yield from _within(one)
 
 
 def cadence_of(rule: Rule, settings: Settings) -> Cadence:
@@ -327,6 +380,8 @@ def cadence_of(rule: Rule, settings: Settings) -> Cadence:
     stages = {one.name: one for one in rule.cadence.stages}
     for name, change in wanted.stages.items():
         if change.off:
+            if name not in stages and change.when is None:
+                raise SettingsError(_no_such_stage(rule, name, "nothing to leave out"))
             stages.pop(name, None)
             continue
         stages[name] = _changed(rule, name, stages.get(name), change)
@@ -347,11 +402,7 @@ def _changed(rule: Rule, name: str, present: Stage | None, change: StageSettings
         tell = tuple(Tell(one.role, one.by, one.message, one.or_else) for one in change.tell)
     if present is None:
         if change.when is None or tell is None:
-            known = ", ".join(one.name for one in rule.cadence.stages)
-            raise SettingsError(
-                f"rules.{rule.kind}.stages.{name}: there is no such stage ({known}); "
-                "a new one needs when and tell"
-            )
+            raise SettingsError(_no_such_stage(rule, name, "a new one needs when and tell"))
         present = Stage(name, When.parse(change.when), tell)
     return replace(
         present,
@@ -362,6 +413,11 @@ def _changed(rule: Rule, name: str, present: Stage | None, change: StageSettings
             present.after_deadline if change.after_deadline is None else change.after_deadline
         ),
     )
+
+
+def _no_such_stage(rule: Rule, name: str, so: str) -> str:
+    known = ", ".join(one.name for one in rule.cadence.stages)
+    return f"rules.{rule.kind}.stages.{name}: there is no such stage ({known}); {so}"
 
 
 def check_rules(settings: Settings, rules: Mapping[str, Rule]) -> None:

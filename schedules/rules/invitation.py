@@ -333,6 +333,7 @@ class Invitation(Rule):
                 "通用邀请链接",
                 now - 11 * days,
                 registered_at=(now - 12 * days + hour).isoformat(),
+                registration="BB-20261112-004",
                 link_label="展会",
             ),
             _sample(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import email
+import email.policy
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -267,6 +270,28 @@ async def test_the_mail_is_sent_even_to_a_partner_without_any_customers(
         await app.delivery.drain()
 
         assert (await states(app))["boss@example.com"] == "accepted"
+
+
+async def test_the_mail_shows_its_charts_and_hands_out_the_workbook(
+    database_url: str, clock: FakeClock
+) -> None:
+    clock.set(beijing(11, 2))
+    async with opened(database_url, clock) as app:
+        people = [supervisor(language="zh-CN"), customer("C1", "2026-03-01")]
+        await app.intake.take([*people, spend("C1", "2026-10", "88.80")])
+        await make_due(app, clock())
+        await app.scan.run(KIND)
+        await app.delivery.drain()
+        (row,) = await app.store.operations.kept(limit=10)
+        whole = await app.store.operations.kept_one(row.uid)
+        mail = email.message_from_bytes(whole.source, policy=email.policy.default)
+    parts = list(mail.walk())
+    page = next(part for part in parts if part.get_content_type() == "text/html").get_content()
+    shown = {str(part["Content-ID"]).strip("<>") for part in parts if part["Content-ID"]}
+
+    assert shown == set(re.findall(r'src="cid:([^"]+)"', page))
+    assert len(shown) == 8
+    assert [part.get_filename() for part in mail.iter_attachments()] == ["运营月报_P1_2026-10.xlsx"]
 
 
 def test_a_partner_with_a_very_long_ref_has_a_ref_that_fits() -> None:

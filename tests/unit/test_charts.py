@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import io
+import re
 import tomllib
 import warnings
 import zipfile
@@ -211,6 +212,14 @@ def test_every_language_has_every_word_of_the_charts(tag: str) -> None:
     assert keys(own) == keys(english)
     assert used <= keys(own)
     assert len(own["months"]) == 12
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_every_stage_of_every_rule_has_a_code_or_a_word_for_its_name(tag: str) -> None:
+    words = tomllib.loads((FOLDER / f"{tag}.toml").read_text("utf-8"))["stages"]
+    names = {stage.name for rule in RULES.values() for stage in rule.cadence.stages}
+
+    assert {n for n in names if not re.fullmatch(r"([TM]-|\+)\d+[dh]?", n)} <= set(words)
 
 
 def test_another_chinese_gets_the_chinese_words_and_the_rest_english() -> None:

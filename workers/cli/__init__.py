@@ -16,7 +16,7 @@ import click
 from workers.errors import CallerError, DuewatchError, HeldError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    # name: (file in this folder, one line of help); the groups of the help page are the files
+    # name: (file in this folder, one line of help)
     "run": ("roles", "Web, scheduler and worker in one process."),
     "web": ("roles", "Only the web server."),
     "scheduler": ("roles", "Only the clock."),
@@ -31,8 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("files", "Import records, contacts and lists from CSV or XLSX."),
     "scan": ("due", "Look for what is due and plan notifications."),
     "deliver": ("due", "Send what is pending now."),
-    "forecast": ("due", "Who will get what in the coming days."),
+    "forecast": ("outlook", "Who will get what in the coming days."),
     "explain": ("due", "Why a record's people were, or weren't, told."),
+    "effect": ("effect", "What reminders led to, by rule and stage."),
     "rules": ("due", "The rules, their cadence and last run."),
     "digest": ("digest", "A partner's month in figures: show it, write it, send it."),
     "pause": ("due", "Stop a rule's scans and sends."),
@@ -54,14 +55,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "suppressions": ("people", "Who isn't written to, and why."),
     "audit": ("people", "What was done by hand."),
 }
-SECTIONS = {
-    "roles": "Run",
-    "setup": "Set up and check",
-    "files": "Bring in",
-    "due": "What is due",
-    "digest": "Figures",
-    "messages": "Messages",
-    "people": "Records and people",
+SECTIONS: dict[str, tuple[str, ...]] = {
+    # a group of the help page: the files whose commands it shows
+    "Run": ("roles",),
+    "Set up and check": ("setup",),
+    "Bring in": ("files",),
+    "What is due": ("due", "outlook", "effect"),
+    "Figures": ("digest",),
+    "Messages": ("messages",),
+    "Records and people": ("people",),
 }
 
 
@@ -95,10 +97,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""
-        for file, title in SECTIONS.items():
+        for title, files in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name, text) for name, (where, text) in COMMANDS.items() if where == file]
+                    [(name, text) for name, (where, text) in COMMANDS.items() if where in files]
                 )
 
 

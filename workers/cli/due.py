@@ -1,12 +1,9 @@
-"""Commands about what is due: scan, deliver, forecast, explain, rules, pause, resume."""
+"""Commands about what is due: scan, deliver, explain, rules, pause, resume."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import sys
-from collections import Counter
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +18,7 @@ from workers.cli.frame import (
     cell,
     console,
     dump,
+    few,
     json_option,
     local,
     moment,
@@ -31,13 +29,11 @@ from workers.cli.frame import (
 )
 from workers.core import Core
 from workers.errors import InputError, UnknownThingError
-from workers.outlook import WORDS, Explained, Foretold, explain, foretell
+from workers.outlook import WORDS, Explained, explain
 from workers.scan import Tally
 
 if TYPE_CHECKING:
     from workers.app import App
-
-SATURDAY = 5
 
 
 def kinds_of(app: Core, rule: str | None) -> list[str]:
@@ -121,11 +117,6 @@ def _tally(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _refs(refs: list[str], most: int = 3) -> str:
-    more = f" +{len(refs) - most}" if len(refs) > most else ""
-    return ", ".join(refs[:most]) + more
-
-
 def _show_drafts(tallies: list[Tally]) -> None:
     rows = [
         (
@@ -135,7 +126,7 @@ def _show_drafts(tallies: list[Tally]) -> None:
             draft["message"],
             draft["name"],
             draft["address"],
-            _refs(draft["records"]),
+            few(draft["records"]),
         )
         for tally in tallies
         for draft in _drafts(tally)
@@ -161,99 +152,6 @@ def deliver_command(as_json: bool) -> None:
             table("", ["outcome", "messages #"], list(outcomes.items()))
 
     with_app(work)
-
-
-@click.command("forecast")
-@click.option("--days", default=30, type=click.IntRange(1, 366), show_default=True)
-@click.option("--rule", help="Only this rule.")
-@click.option("--from", "start", metavar="TIME", help="From TIME (Beijing) instead of now.")
-@click.option("--csv", "as_csv", is_flag=True, help="One line a message, as CSV.")
-@json_option
-def forecast_command(
-    days: int, rule: str | None, start: str | None, as_csv: bool, as_json: bool
-) -> None:
-    """Who will get what in the coming days, if nothing changes until then.
-
-    It is the planner that the scan uses, in virtual time over all open records.
-    """
-
-    async def work(app: Core, _: Call) -> None:
-        kind = kinds_of(app, rule)[0] if rule else None
-        begin = moment(start) or app.clock()
-        told = await foretell(app.store, app.registry, begin, days, kind)
-        if as_json:
-            dump([{slot: getattr(one, slot) for slot in one.__slots__} for one in told])
-        elif as_csv:
-            _write_csv(told)
-        else:
-            _show_forecast(app, told)
-
-    with_core(work)
-
-
-def _write_csv(told: list[Foretold]) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(
-        [
-            "day",
-            "at",
-            "rule",
-            "stages",
-            "channel",
-            "message",
-            "contact",
-            "name",
-            "address",
-            "records",
-        ]
-    )
-    for one in told:
-        at = one.at.isoformat().replace("+00:00", "Z")
-        writer.writerow(
-            [
-                one.day,
-                at,
-                one.kind,
-                " ".join(sorted(one.stages)),
-                one.channel,
-                one.message,
-                one.contact,
-                one.name,
-                one.address,
-                " ".join(one.refs),
-            ]
-        )
-
-
-def _day_off(app: Core, day: date) -> str:
-    working = app.registry.calendar.is_working(day)
-    if day.weekday() >= SATURDAY:
-        return "make-up" if working else "off"
-    return "" if working else "holiday"
-
-
-def _show_forecast(app: Core, told: list[Foretold]) -> None:
-    days: dict[tuple[Any, str], list[Foretold]] = {}
-    for one in told:
-        days.setdefault((one.day, one.kind), []).append(one)
-    rows = []
-    for (day, kind), messages in days.items():
-        by = Counter(one.channel for one in messages)
-        names = list(dict.fromkeys(one.name or one.contact for one in messages))
-        rows.append(
-            (
-                f"{day:%Y-%m-%d %a}",
-                _day_off(app, day),
-                kind,
-                by["mail"] or "",
-                by["sms"] or "",
-                sum(len(one.refs) for one in messages),
-                _refs(names, 4),
-            )
-        )
-    table("", ["day", "", "rule", "mail #", "SMS #", "records #", "who"], rows)
-    by = Counter(one.channel for one in told)
-    console().print(f"{by['mail']} mails and {by['sms']} SMS, if nothing changes until then.")
 
 
 @click.command("explain")

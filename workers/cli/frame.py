@@ -175,6 +175,12 @@ def cell(value: Any) -> Text:
     return Text(text, style=STYLES.get(text, ""))
 
 
+def few(words: Sequence[str], most: int = 3) -> str:
+    """The first of several words, and how many more there are."""
+    more = f" +{len(words) - most}" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
 def dump(value: Any) -> None:
     """Prints JSON: instants in UTC with Z, amounts as text."""
     json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)

@@ -14,13 +14,14 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from schedules.fields import Column
-from schedules.rule import LineData, RecordData, Rule, Stage, Tell, When
+from schedules.rule import RecordData, Rule, Stage, Tell, When
 
 NOW = datetime(2026, 11, 24, 2, tzinfo=UTC)
 """10:00 of an ordinary Tuesday at Beijing: samples are made and pictures taken at it."""
@@ -33,7 +34,7 @@ PICTURE_WIDTH = 420
 def rules_page(rules: Mapping[str, Rule]) -> str:
     """The whole page, in Markdown. `rules` by kind, in the order of the page."""
     links = _links(rules)
-    parts = [_HEAD, _overview(rules)]
+    parts = [_HEAD + _model(RecordData), _overview(rules)]
     parts += [_section(rule, links[kind]) for kind, rule in rules.items()]
     return "\n".join(parts)
 
@@ -85,8 +86,8 @@ come is told to each person, and none but those marked *after* once the deadline
 - *only*: nobody else is told in place of these; for every other role the administrator's people
   are, where nobody who has it can be reached
 
-Each record also has `partner` (伙伴ID, 合作伙伴ID, 伙伴编号) and may have `version` (版本),
-`updated_at` (更新时间) and `url` (链接地址, 详情链接). [Files](files.md) says how values are written.
+Every kind has these fields besides its own; [files](files.md) says how values are written.
+
 """
 
 
@@ -136,13 +137,18 @@ def _cadence(rule: Rule) -> str:
     for stage in rule.cadence.stages:
         for number, tell in enumerate(stage.tell):
             first = (f"`{stage.name}`", in_words(stage.when)) if not number else ("", "")
-            only = " *only*" if tell.or_else == tell.role else ""
-            if tell.or_else not in {tell.role, "administrator"}:
-                only = f", else {_word(tell.or_else)}"
-            who, by = _word(tell.role) + only, " and ".join(_BY[one] for one in tell.by)
-            rows.append((*first, who, by, f"`{tell.message}`", "" if number else _flags(stage)))
+            by = " and ".join(_BY[one] for one in tell.by)
+            flags = "" if number else _flags(stage)
+            rows.append((*first, _who(tell), by, f"`{tell.message}`", flags))
     at = f"{rule.cadence.send_at:%H:%M}"
     return _table(("Stage", f"When (days at {at})", "Who", "By", "Message", ""), rows)
+
+
+def _who(tell: Tell) -> str:
+    if tell.or_else == "administrator":
+        return _word(tell.role)
+    only = tell.or_else == tell.role
+    return _word(tell.role) + (" *only*" if only else f", else {_word(tell.or_else)}")
 
 
 _BY = {"mail": "mail", "sms": "SMS"}
@@ -154,21 +160,25 @@ def _flags(stage: Stage) -> str:
 
 
 def _fields(rule: Rule) -> str:
-    if rule.derives_from:
-        return ""
-    text = _model(rule.Data, RecordData)
+    own = [field for name, field in rule.Data.model_fields.items() if name not in _KNOWN]
+    if rule.derives_from or not any(_columns(field) for field in own):
+        return ""  # nobody sends it
+    text = _model(rule.Data, _KNOWN)
     if rule.Line is not None:
-        text += "\nEach row of its list:\n\n" + _model(rule.Line, LineData)
+        text += "\nEach row of its list:\n\n" + _model(rule.Line)
     return text
 
 
-def _model(model: type[BaseModel], base: type[BaseModel]) -> str:
-    rows = []
-    for name, field in model.model_fields.items():
-        inherited = base.model_fields.get(name)
-        if inherited is not None and _columns(inherited) == _columns(field):
-            continue
-        rows.append((f"`{name}`", ", ".join(_columns(field)), _holds(field.annotation), _must(field)))
+_KNOWN = MappingProxyType(RecordData.model_fields)
+
+
+def _model(model: type[BaseModel], known: Mapping[str, FieldInfo] = MappingProxyType({})) -> str:
+    """A model's fields without those that stand elsewhere just so."""
+    rows = [
+        (f"`{name}`", ", ".join(_columns(field)), _holds(field.annotation), _must(field))
+        for name, field in model.model_fields.items()
+        if name not in known or _columns(known[name]) != _columns(field)
+    ]
     return _table(("Field", "Headings in files", "Holds", ""), rows)
 
 
@@ -190,13 +200,12 @@ def _must(field: FieldInfo) -> str:
 def _holds(annotation: Any) -> str:
     inner = [one for one in get_args(annotation) if one is not type(None)]
     if get_origin(annotation) is tuple:
-        return "refs" if inner[0] is str else "rows"
-    kind = inner[0] if inner else annotation
-    if not isinstance(kind, type):
-        return ""
-    if issubclass(kind, StrEnum):
-        return ", ".join(f"`{member.value}`" for member in kind)
-    return _TYPES.get(kind, "text")
+        return "refs, separated by commas"
+    if inner:  # X | None, Annotated[X, …]
+        return _holds(inner[0])
+    if issubclass(annotation, StrEnum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
+    return _TYPES.get(annotation, "text")
 
 
 _TYPES: Mapping[type, str] = {

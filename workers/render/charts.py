@@ -9,6 +9,7 @@ amber, which people with any form of colour blindness tell apart, and differ in 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -129,7 +130,10 @@ class _Canvas:
         bold: bool = False,
         align: str = "left",
     ) -> None:
-        """One line whose middle is at `y`."""
+        """One line whose middle is at `y`; what is centred is moved in from the edges."""
+        if align == "center":
+            half = self.width(words, size, bold) / 2 + 1
+            x = min(max(x, half), WIDTH - half)
         self._axes.text(
             x,
             y,
@@ -168,14 +172,14 @@ class _Canvas:
         self.box(x, y - 0.5, width, 1, color or self.look.edge)
 
     def png(self) -> bytes:
-        """The finished picture in at most 64 colours: flat bars and words need no more."""
+        """The finished picture in at most 32 colours: flat bars and words need no more."""
         from PIL import Image
 
         self._agg.draw()
         size = self._agg.get_width_height(physical=True)
         drawn = Image.frombuffer("RGBA", size, bytes(self._agg.buffer_rgba())).convert("RGB")
         buffer = BytesIO()
-        drawn.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        drawn.quantize(32, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
 
@@ -215,17 +219,26 @@ def _columns(canvas: _Canvas, drawing: Drawing) -> None:
     slot = min(WIDTH / max(1, len(drawing.bars)), 110)
     left = (WIDTH - slot * len(drawing.bars)) / 2
     most = max(bar.values[0] for bar in drawing.bars) or 1
+    size_of_values = _fitting(canvas, [bar.written[0] for bar in drawing.bars], slot - 3)
     for number, bar in enumerate(drawing.bars):
         middle = left + slot * (number + 0.5)
         size = (base - 30) * bar.values[0] / most
         canvas.box(middle - slot * 0.34, base - size, slot * 0.68, size, _shade(look, bar.faint))
-        tight = canvas.width(bar.written[0]) > slot - 2
-        if not tight or not bar.faint:
+        if size_of_values or number in {0, len(drawing.bars) - 1}:
+            y, bold = base - size - 12, not bar.faint
             canvas.text(
-                middle, base - size - 12, bar.written[0], bold=not bar.faint, align="center"
+                middle, y, bar.written[0], size=size_of_values or _TEXT, bold=bold, align="center"
             )
         _under(canvas, bar, middle, base, slot)
     canvas.line(0, base, WIDTH)
+
+
+def _fitting(canvas: _Canvas, values: Sequence[str], room: float) -> float:
+    """The size of writing at which every value has room over its column, or 0."""
+    for size in (_TEXT, _SMALL, _SMALL - 1.5):
+        if max(canvas.width(words, size, bold=True) for words in values) <= room:
+            return size
+    return 0
 
 
 def _shade(look: _Look, faint: bool) -> str:

@@ -45,7 +45,8 @@ class Words:
 
     def of(self, table: str, key: str, **values: object) -> str:
         """A word of a table, with its places filled."""
-        return str(self._tables.get(table, {}).get(key, key)).format(**values)
+        word = self._tables.get(table, {}).get(key)
+        return key if word is None else str(word).format(**values)
 
     def month(self, number: int) -> str:
         """The short name of a month from 1."""
@@ -185,6 +186,10 @@ class Speaker:
         """What a rule is called."""
         return self._titles.get(kind, kind)
 
+    def stage(self, stage: str) -> str:
+        """What a stage is called: a name like T-5 is the same in every language."""
+        return self.words.of("stages", stage)
+
     def month(self, month: str) -> str:
         """A month written out: `2026年10月`, `Oct 2026`."""
         return self.words["month"].format(year=month[:4], name=self.words.month(int(month[5:])))
@@ -197,7 +202,7 @@ class Speaker:
             return self.words.of("words", category)
         if chart.axis == "stage":
             kind, _, stage = category.partition("|")
-            return self.words["stage"].format(title=self.kind(kind), stage=stage)
+            return self.words["stage"].format(title=self.kind(kind), stage=self.stage(stage))
         if len(category) > 4:
             return f"{self._year(category)} {self._year_below(category)}"
         return self._year(category)
@@ -224,7 +229,8 @@ class Speaker:
             left_out = len(chart.categories) - len(drawn.categories)
             if left_out:
                 key = "more_stage" if left_out == 1 else "more_stages"
-                note = f"{note} {self.words[key].format(count=left_out)}"
+                gap = "" if self.chinese else " "
+                note = f"{note}{gap}{self.words[key].format(count=left_out)}"
         bars = tuple(self._bars(drawn))
         keys = tuple(self.series(one.name) for one in drawn.series)
         drawing = Drawing(drawn.form, bars, keys, tuple(self._ticks(drawn)))
@@ -257,11 +263,11 @@ class Speaker:
             written = tuple(self.number(value, chart.currency) for value in values)
             group, label, below = "", self.category(chart, category), ""
             if chart.form == "bars":
-                percent = self.number(Decimal(values[0]) * 100 / whole) if whole else "0"
+                percent = self._percent(Decimal(values[0]), whole)
                 written = (self.words["share"].format(written=written[0], percent=percent),)
             elif chart.form == "outcomes":
-                kind, _, label = category.partition("|")
-                group = self.kind(kind)
+                kind, _, stage = category.partition("|")
+                group, label = self.kind(kind), self.stage(stage)
                 told = self.number(sum(values))
                 written = (self.words["outcome"].format(closed=written[0], told=told),)
             elif chart.axis == "year":
@@ -272,6 +278,10 @@ class Speaker:
             numbers = tuple(float(value) for value in values)
             faint = chart.form == "columns" and index != last
             yield Bar(label, numbers, written, group, below, faint)
+
+    def _percent(self, part: Decimal, whole: Decimal | int) -> str:
+        share = part * 100 / whole if whole else Decimal(0)
+        return "<1" if 0 < share < Decimal("0.5") else self.number(share)
 
     def _month_labels(self, chart: Chart, index: int) -> tuple[str, str]:
         """A column's month, and its year where one begins; narrow columns name every other."""

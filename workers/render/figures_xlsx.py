@@ -159,7 +159,7 @@ class _Table:
         if self.stages:
             kind, _, stage = category.partition("|")
             sheet.write_string(row, 0, self.speak.kind(kind), look)
-            sheet.write_string(row, 1, stage, look)
+            sheet.write_string(row, 1, self.speak.stage(stage), look)
         else:
             sheet.write_string(row, 0, self.speak.category(self.chart, category), look)
         for column, series in enumerate(self.columns, self.heads):

@@ -33,18 +33,18 @@ ITEMS = ("*信息技术服务*云服务推广服务", "*研发和技术服务*�
 
 def bills(pen: Pen, size: float) -> Iterator[Event]:
     """Month by month: statements as the month ends, incentives, and the payments that bill them."""
-    monthly = pen.maybe(0.3 + 0.1 * size)
+    monthly = pen.maybe(0.12 * size)
     for month in pen.months():
         made: list[History] = []
-        flood = round(size * pen.chance.choice((1, 1, 2, 3))) if monthly else int(pen.maybe(0.12))
+        flood = round(size * pen.chance.choice((1, 1, 2, 3))) if monthly else int(pen.maybe(0.1))
         for _ in range(max(flood, int(monthly))):
             made.append(_statement(pen, month))
-        if pen.maybe(0.12 * size) or (month.month % 3 == 0 and pen.maybe(0.3)):
+        if pen.maybe(0.05 * size) or (month.month % 3 == 0 and pen.maybe(0.2)):
             made.append(_incentive(pen, month))
         for history in made:
             yield from history.events
         quarter = month.month % 3 == 0
-        if pen.maybe(0.5 if quarter else 0.1 * size):
+        if pen.maybe(0.3 if quarter else 0.06 * size):
             yield from _payment(pen, month, made, "FH" if quarter and pen.maybe(0.6) else None)
 
 
@@ -80,7 +80,9 @@ def _statement(pen: Pen, month: date) -> History:
         elif word != "moved":
             history.at(at, status=word, feedback_open=word == "PENDING" and pen.maybe(0.3))
         if word in {"CONFIRMED", "CANCELLED"}:
-            break
+            return history
+    if pen.maybe(0.93):
+        history.at(pen.after(at, 4, 40), status="CONFIRMED")
     return history
 
 
@@ -168,24 +170,24 @@ def _invoiced(pen: Pen, history: History, at: datetime) -> None:
     if pen.maybe(0.05):
         history.at(pen.after(at, 1, 20), status="已取消")
         return
-    if pen.maybe(0.1):
+    if pen.maybe(0.02):
         return
-    at = pen.after(at, 1, 30)
+    at = pen.after(at, 1, 20)
     due = history.data["status"]
     history.at(at, invoice_numbers=["26522000000012345678"])
     at = pen.after(at, 1, 9)
     if pen.maybe(0.2):
         history.at(at, status="发票审核不通过", rejected_count=1, rejected_at=at)
-        if pen.maybe(0.6):
-            at = pen.after(at, 1, 12)
+        if pen.maybe(0.92):
+            at = pen.after(at, 1, 15)
             history.at(at, status=due, invoices_received_at=at)
-    elif pen.maybe(0.85):
+    elif pen.maybe(0.97):
         history.at(at, invoices_received_at=at)
 
 
 def coupons(pen: Pen) -> Iterator[Event]:
     """Vouchers and cash coupons of customers; most end as a month ends, some are used up before."""
-    for kind, rate in (("voucher", 2.0), ("cash_coupon", 1.0)):
+    for kind, rate in (("voucher", 1.5), ("cash_coupon", 0.8)):
         for _ in range(pen.times(rate)):
             issued = pen.some_time()
             day = here(issued) + pen.chance.choice((20, 45, 60, 90, 180)) * DAY
@@ -209,7 +211,7 @@ def coupons(pen: Pen) -> Iterator[Event]:
 
 def quotas(pen: Pen) -> Iterator[Event]:
     """Quotas from which coupons are issued; held back by the vendor now and then."""
-    for _ in range(pen.times(0.7)):
+    for _ in range(pen.times(0.5)):
         issued = pen.some_time()
         day = here(issued) + pen.chance.choice((25, 60, 90, 180)) * DAY
         value = pen.amount(1_000, 200_000)

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from random import Random
 from typing import Any
 
 from workers.simulation import names
-from workers.simulation.days import BEIJING, DAY, HOUR, MINUTE, earlier, here, later, working
+from workers.simulation.days import BEIJING, DAY, earlier, here, later, working
 from workers.simulation.events import Event
 
-QUARTER = 15 * MINUTE
+# A minute past nine and half past are between what is planned at these times and its delivery.
+HANDED_ON = (time(8, 30), time(9, 1), time(9, 31), time(11), time(14, 15), time(17, 30))
 # What a producer may leave out of a later event: it keeps its value then.
 MAY_BE_LEFT_OUT = (
     "url period solution progress discount path expected_amount link_label owner inviter lead"
@@ -55,10 +56,9 @@ class Pen:
     # --- moments --------------------------------------------------------------------------
 
     def moment(self, day: date) -> datetime:
-        """A quarter of an hour of an office day in Beijing, now and then a minute later."""
-        quarters = self.chance.choice((35, 36, 37, 40, 42, 44, 56, 58, 60, 63, 68, 72))
-        at = datetime.combine(day, time(), BEIJING) + quarters * QUARTER
-        return (at + (MINUTE if self.maybe(0.15) else timedelta(0))).astimezone(UTC)
+        """When the partner centre hands something on: some times a day, in Beijing."""
+        at = self.chance.choices(HANDED_ON, (8, 3, 1, 8, 9, 8))[0]
+        return datetime.combine(day, at, BEIJING).astimezone(UTC)
 
     def day(self, first: date, last: date) -> date:
         """A day of a span, nearly always a working one."""
@@ -72,6 +72,10 @@ class Pen:
     def after(self, at: datetime, least: int, most: int) -> datetime:
         """A moment `least` to `most` days after another."""
         return self.moment(self.day(here(at) + least * DAY, here(at) + most * DAY))
+
+    def later(self, at: datetime, days: int) -> datetime:
+        """The same instant or a moment up to so many days after it."""
+        return max(at, self.after(at, 0, days))
 
     def months(self) -> Iterator[date]:
         """The first day of each month that the span touches."""
@@ -143,8 +147,8 @@ class History:
                     sent.pop(name, None)
         came = max(at, pen.start)
         if pen.maybe(0.05):
-            came += chance.randint(1, 60) * HOUR
+            came = pen.later(came, 3)
         self.events.append(Event(came, self.kind, sent))
         if pen.maybe(0.06):
-            self.events.append(Event(came + chance.randint(0, 30) * HOUR, self.kind, sent))
+            self.events.append(Event(pen.later(came, 2), self.kind, sent))
         return at

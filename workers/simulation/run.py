@@ -38,7 +38,8 @@ from workers.simulation.events import CONTACT, LINE, PARTNER, UNSUBSCRIBED, Even
 from workers.simulation.life import Life
 from workers.simulation.oracle import DELIVERED_AFTER, Oracle, Rhythm
 from workers.simulation.report import Lived, Report, compare
-from workers.store.census import Census
+from workers.store.census import Census, Soonest
+from workers.store.direct import in_this_thread
 
 SCAN_EVERY = timedelta(minutes=15)
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -144,10 +145,12 @@ async def live_share(
 async def _throw_away(clock: Clock, rhythm: Rhythm, folder: Path | None) -> AsyncIterator[App]:
     place = folder or (MEMORY if MEMORY.is_dir() else None)
     with tempfile.TemporaryDirectory(prefix="duewatch-", dir=place) as made:
-        settings = _settings(f"sqlite:///{Path(made) / 'simulation.db'}", rhythm.every)
+        database = Path(made) / "simulation.db"
+        settings = _settings(f"sqlite:///{database}", rhythm.every)
         configure_logs(settings.logs, least="error")
-        async with open_app(settings, clock=clock) as app:
-            yield app
+        with in_this_thread(database):
+            async with open_app(settings, clock=clock) as app:
+                yield app
 
 
 def _settings(url: str, every: timedelta) -> Settings:
@@ -177,6 +180,7 @@ class Story:
         self.events = deque(sorted(life.events, key=in_order))
         self.census = Census(app.store.database)
         self.delivery = app.delivery if render else _unwritten(app)
+        self._known: Soonest | None = None
         self.instants = 0
         self.scans = 0
 
@@ -195,13 +199,19 @@ class Story:
                 progress(min(1.0, (at - self.rhythm.start) / self.span))
 
     async def _next(self) -> datetime | None:
-        soonest = await self.census.soonest()
+        soonest = await self._look()
         times = [self.rhythm.tick(at) for at in soonest.due.values()]
         if soonest.send is not None:
             times.append(self.rhythm.awake(soonest.send))
         if self.events:
             times.append(self.rhythm.tick(self.events[0].at))
         return min(times, default=None)
+
+    async def _look(self) -> Soonest:
+        """What is due next, asked once until something changes."""
+        if self._known is None:
+            self._known = await self.census.soonest()
+        return self._known
 
     async def _take(self, until: datetime) -> None:
         while self.events and self.events[0].at <= until:
@@ -217,6 +227,7 @@ class Story:
                         data["channel"], data["address"], data["kind"], "asked", "simulation", now
                     )
             things = [self._incoming(event) for event in batch if event.kind != UNSUBSCRIBED]
+            self._known = None
             if things:
                 await self.app.intake.take(things)
 
@@ -232,9 +243,10 @@ class Story:
 
     async def _scan(self, tick: datetime) -> None:
         self.clock.at = tick
-        soonest = await self.census.soonest()
+        soonest = await self._look()
         for kind in sorted(kind for kind, at in soonest.due.items() if at <= tick):
             self.scans += 1
+            self._known = None
             await self.app.scan.run(kind, trigger="clock", fire_at=tick)
 
     async def _deliver(self, at: datetime) -> None:
@@ -242,11 +254,12 @@ class Story:
         self.clock.at = at
         latest = at + SCAN_EVERY - DELIVERED_AFTER - MINUTE
         while self.clock.at <= latest:
-            soonest = await self.census.soonest()
+            soonest = await self._look()
             if soonest.send is None or soonest.send > self.clock.at + MINUTE:
                 return
             if soonest.send > self.clock.at:
                 self.clock.at += MINUTE
+            self._known = None
             await self.delivery.drain()
 
     async def outcome(self) -> Lived:

@@ -16,7 +16,7 @@ FOR_GOOD = ("客户已关联其他伙伴", "客户存在特殊商务合同", "�
 
 def invitations(pen: Pen) -> Iterator[Event]:
     """Some with a registration of their own, some re-issued, some failed, many accepted."""
-    for _ in range(pen.times(3)):
+    for _ in range(pen.times(2.2)):
         registration = None
         sent = pen.some_time()
         if pen.maybe(0.3):
@@ -94,17 +94,17 @@ def registered_customer(pen: Pen, registered: datetime) -> History:
 
 def registrations(pen: Pen, campaign: bool) -> Iterator[Event]:
     """A few over the year; a partner with a campaign registers a hundred in a few weeks."""
-    for _ in range(pen.times(2)):
+    for _ in range(pen.times(1.2)):
         yield from registered_customer(pen, pen.some_time()).events
     if campaign:
         first = pen.some_time()
-        for number in range(pen.chance.randint(96, 125)):
+        for number in range(pen.chance.randint(96, 115)):
             yield from registered_customer(pen, pen.after(first, number // 12, number // 9)).events
 
 
 def opportunities(pen: Pen) -> Iterator[Event]:
     """Shared by the vendor; who accepts has to report progress."""
-    for _ in range(pen.times(2)):
+    for _ in range(pen.times(1.5)):
         shared = pen.some_time()
         ref = pen.ref("O")
         common = {
@@ -148,14 +148,14 @@ def _progress(pen: Pen, common: dict[str, object], accepted: datetime) -> Iterat
     for number in range(pen.chance.randint(0, 3)):
         at = pen.after(at, 4, 25)
         history.at(at, last_update_at=at, progress=f"step {number + 1}")
-    if pen.maybe(0.85):
-        history.at(pen.after(at, 3, 40), status=pen.chance.choice(("DELIVERED", "ENDED")))
+    if pen.maybe(0.95):
+        history.at(pen.after(at, 3, 30), status=pen.chance.choice(("DELIVERED", "ENDED")))
     yield from history.events
 
 
 def sales_tasks(pen: Pen) -> Iterator[Event]:
     """With and without a last day; large renewals have until the end of the month."""
-    for _ in range(pen.times(3)):
+    for _ in range(pen.times(2.2)):
         assigned = pen.some_time()
         kind = pen.chance.choice(("LEAD", "CROSS_SELL", "RENEWAL", "RENEWAL", "SCENARIO"))
         due = here(assigned) + pen.chance.randint(3, 40) * DAY if pen.maybe(0.8) else None
@@ -179,8 +179,8 @@ def sales_tasks(pen: Pen) -> Iterator[Event]:
         if due and pen.maybe(0.15):
             at = pen.after(at, 0, 6)
             history.at(at, due_on=due + pen.chance.randint(3, 20) * DAY)
-        if pen.maybe(0.9):
-            history.at(pen.after(at, 1, 45), status=pen.chance.choice(("DONE", "DONE", "CLOSED")))
+        if pen.maybe(0.95):
+            history.at(pen.after(at, 1, 40), status=pen.chance.choice(("DONE", "DONE", "CLOSED")))
         yield from history.events
 
 

@@ -159,7 +159,7 @@ def members(pen: Pen) -> Iterator[Event]:
 
 def projects(pen: Pen) -> Iterator[Event]:
     """Projects appear, are registered and delivered; one file may be behind the other."""
-    for _ in range(pen.times(1)):
+    for _ in range(pen.times(0.8)):
         appeared = pen.some_time()
         common = {
             "ref": pen.ref("D"),
@@ -174,7 +174,7 @@ def projects(pen: Pen) -> Iterator[Event]:
             if pen.maybe(0.6):
                 history.at(at, status="REGISTERED")
             yield from _delivery(pen, common, at)
-        elif pen.maybe(0.5):
+        elif pen.maybe(0.9):
             history.at(at, status="CANCELLED")
         yield from history.events
 
@@ -202,7 +202,7 @@ def _delivery(pen: Pen, common: dict[str, Any], registered: datetime) -> Iterato
         at = pen.after(at, 1, 6)
         why = {"rejected_at": at, "rejected_count": count, "reject_reason": "附件不清晰"}
         history.at(at, status="REJECTED", **why)
-    if pen.maybe(0.8):
+    if pen.maybe(0.95):
         history.at(pen.after(at, 1, 30), status=pen.chance.choice(("ACCEPTED", "ENDED")))
     yield from history.events
 

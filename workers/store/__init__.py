@@ -11,6 +11,7 @@ aftermath   the sweep of what dead workers left, and receipts
 operations  what ops people list, pause, suppress and repair
 ledger      what stands where, and the proof that it adds up
 effects     what came of reminders
+preferences what people chose to get, and how
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from workers.store.faults import is_away, is_deadlock
 from workers.store.inbox import InboxPages
 from workers.store.operations import Operations
 from workers.store.outbox import Outbox
+from workers.store.preferences import PreferenceStore
 from workers.store.records import RecordStore
 from workers.store.relations import RelationStore
 
@@ -39,6 +41,7 @@ class Store:
         self.operations = Operations(database)
         self.inbox = InboxPages(database)
         self.effects = Effects(database)
+        self.preferences = PreferenceStore(database, self.records)
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Store:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, literal, select, union_all
 
 from workers.model import NotificationState
 from workers.store.engine import Database
@@ -29,19 +29,18 @@ class Census:
 
     async def soonest(self) -> Soonest:
         """The first instant at which each kind has a record due, and at which a message may go."""
+        due = (
+            select(records.c.kind, func.min(records.c.next_due_at))
+            .where(records.c.state == "open", records.c.next_due_at.is_not(None))
+            .group_by(records.c.kind)
+        )
+        send = select(literal(""), func.min(notifications.c.not_before)).where(
+            notifications.c.state == NotificationState.PENDING
+        )
         async with self.database.read() as connection:
-            due = await connection.execute(
-                select(records.c.kind, func.min(records.c.next_due_at))
-                .where(records.c.state == "open", records.c.next_due_at.is_not(None))
-                .group_by(records.c.kind)
-            )
-            by_kind = {row[0]: row[1] for row in due}
-            send = await connection.execute(
-                select(func.min(notifications.c.not_before)).where(
-                    notifications.c.state == NotificationState.PENDING
-                )
-            )
-            return Soonest(by_kind, send.scalar())
+            rows = await connection.execute(union_all(due, send))
+            found: dict[str, datetime] = {row[0]: row[1] for row in rows if row[1] is not None}
+        return Soonest(found, found.pop("", None))
 
     async def told(self) -> list[Row[Any]]:
         """Every line of a message that was accepted: its record, and what became of it.

@@ -8,8 +8,13 @@ wrong for a server. What is here takes the place of an `aiosqlite` connection un
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 
 
 class DirectCursor:
@@ -91,3 +96,18 @@ class DirectConnection:
     @property
     def isolation_level(self) -> str | None:
         return self._conn.isolation_level
+
+
+@contextmanager
+def in_this_thread(database: Path) -> Iterator[None]:
+    """Connections that are made to this SQLite file meanwhile are of this kind."""
+
+    def connect(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        if arguments and Path(arguments[0]) == database:
+            options["async_creator_fn"] = lambda *_, **__: DirectConnection(str(database))
+
+    event.listen(SQLiteDialect_aiosqlite, "do_connect", connect)
+    try:
+        yield
+    finally:
+        event.remove(SQLiteDialect_aiosqlite, "do_connect", connect)

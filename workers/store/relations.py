@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, select
+from sqlalchemy import Row, and_, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.store.engine import insert
@@ -16,8 +17,29 @@ Key = tuple[str, str]
 """(kind, ref) of a record."""
 
 
+LOCKS = 740212
+"""The class of our advisory locks on PostgreSQL."""
+BUCKETS = 1024
+"""Locks that keys share; a transaction may hold all of them at once."""
+
+
 class RelationStore:
     """Statements on links between records. All join the caller's transaction."""
+
+    async def hold(self, connection: AsyncConnection, keys: Collection[Key]) -> None:
+        """Lets one transaction at a time write what has to do with these keys, until its end.
+
+        Without it two that write the two ends of a link would each not see the other's. SQLite has
+        one writer anyway.
+        """
+        if connection.dialect.name == "sqlite" or not keys:
+            return
+        buckets = sorted({zlib.crc32(f"{kind}|{ref}".encode()) % BUCKETS for kind, ref in keys})
+        ordered = "SELECT unnest(CAST(:buckets AS integer[])) AS bucket ORDER BY 1"
+        await connection.execute(
+            text(f"SELECT pg_advisory_xact_lock({LOCKS}, bucket) FROM ({ordered}) held"),  # noqa: S608
+            {"buckets": buckets},
+        )
 
     async def save_links(
         self, connection: AsyncConnection, links: Mapping[int, Collection[Key]]
