@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test simulate check format docs lock clean
+.PHONY: help demo test simulate check format docs pictures lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make docs    write the generated pages of the documentation anew"
+	@echo "make pictures  take the pictures of docs/rules.md anew (needs Chromium or Chrome)"
 	@echo "make lock    refresh the lock files to the newest versions that pyproject.toml allows"
 	@echo "make clean   remove the environments and caches"
 
@@ -43,6 +44,10 @@ format: .venv/.stamp-dev
 
 docs: .venv/.stamp-dev
 	@$(BIN)/python -c "from workers.cli.setup import configuration_page as page; print(page(), end='')" > docs/configuration.md
+	@$(BIN)/python -c "from workers.cli.rules_page import main; main()" > docs/rules.md
+
+pictures: .venv/.stamp-dev
+	@$(BIN)/python -m tests.pictures $(ARGS)
 
 # The running product's lock takes its versions from the developers', so tests run what is shipped.
 lock: .venv-lock/.stamp

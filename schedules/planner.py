@@ -179,6 +179,8 @@ def digest_instant(step: Step, now: datetime, around: Circumstances) -> datetime
     contact = step.contact
     if contact is None or not contact.daily or step.channel != "mail" or step.urgent:
         return None
+    if type(around.rule).figures is not Rule.figures:
+        return None  # a line among others would lose the charts
     zone = ZoneInfo(contact.time_zone)
     day = now.astimezone(zone).date()
     at = send_instant(day, around.digest_at, zone)

@@ -37,7 +37,7 @@ from typing import Any
 
 from schedules.rule import Cadence, Stage
 from workers.store import Row, Store
-from workers.store.effects import DAY_S
+from workers.store.effects import DAY_S, Closings
 
 WITHIN_DAYS = 3
 """The usual N of `within`."""
@@ -112,34 +112,21 @@ async def rule_effects(
             kind,
             cadence,
             {row.stage: row for row in told if row.kind == kind},
-            [
-                _Closing(bool(row.dated), row.stage, int(row.number))
-                for row in done
-                if row.kind == kind
-            ],
+            [one for one in done if one.kind == kind],
         )
         for kind, cadence in kinds.items()
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Closing:
-    """So many records done alike: with a deadline or without, last told at one stage or never."""
-
-    dated: bool
-    stage: str | None
-    count: int
-
-
 def _rule(
-    kind: str, cadence: Cadence, told: Mapping[str, Row[Any]], done: Sequence[_Closing]
+    kind: str, cadence: Cadence, told: Mapping[str, Row[Any]], done: Sequence[Closings]
 ) -> RuleEffect:
     ladder = {one.name: one for one in sorted(cadence.stages, key=_order)}
     names = [*ladder, *(name for name in told if name not in ladder)]
     return RuleEffect(
         kind=kind,
-        closed=sum(one.count for one in done),
-        untold=sum(one.count for one in done if one.stage is None),
+        closed=sum(one.number for one in done),
+        untold=sum(one.number for one in done if one.stage is None),
         stages=tuple(
             _stage(kind, name, told.get(name), _before(name, ladder, done)) for name in names
         ),
@@ -168,7 +155,7 @@ def _order(one: Stage) -> tuple[bool, float]:
     return one.after_deadline, hours if one.when.unit == "hour" else hours - 15
 
 
-def _before(name: str, ladder: Mapping[str, Stage], done: Iterable[_Closing]) -> int:
+def _before(name: str, ladder: Mapping[str, Stage], done: Iterable[Closings]) -> int:
     if name not in ladder:
         return 0
     anchors = {one.when.anchor for one in ladder.values() if not one.after_deadline}
@@ -183,7 +170,7 @@ def _before(name: str, ladder: Mapping[str, Stage], done: Iterable[_Closing]) ->
         else:
             fits = not mine.after_deadline and not (one.dated and "due" in anchors)
         earlier = last is None or places[last.name] < places[name]
-        found += one.count if fits and earlier else 0
+        found += one.number if fits and earlier else 0
     return found
 
 

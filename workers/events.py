@@ -13,6 +13,7 @@ event's `time` orders it. Sources: CloudEvents 1.0.2 and its JSON format; RFC 74
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -181,8 +182,16 @@ class EventIntake:
         watched = [kind for kind, rule in self.registry.rules.items() if not rule.made_here]
         kinds = [*watched, *_PEOPLE]
         if found is None or found["kind"] not in kinds:
-            forms = ", ".join(f"duewatch.{kind}.upserted.v1" for kind in kinds)
-            raise _RefusedError(Fault("/type", f"there is no such type; there are {forms}"))
+            near = difflib.get_close_matches(text.split(".")[1] if "." in text else text, kinds, 1)
+            hint = f"did you mean duewatch.{near[0]}.upserted.v1? " if near else ""
+            known = ", ".join(sorted(kinds))
+            raise _RefusedError(
+                Fault(
+                    "/type",
+                    f"there is no such type: {hint}It is duewatch.<kind>.upserted.v1, and the "
+                    f"kinds are {known}",
+                )
+            )
         verbs = _VERBS if found["kind"] in watched else ("upserted",)
         if found["verb"] not in verbs:
             raise _RefusedError(

@@ -155,7 +155,7 @@ class ExclusiveOffer(Rule):
         }
 
     def samples(self, now: datetime) -> Sequence[Sample]:
-        """Ends in a week, begins tomorrow (English), ends tomorrow, begins and never ends."""
+        """Ends in a week, begins and ends soon (English), ends tomorrow, begins and never ends."""
         return (
             _sample("ZSYH-20260901-06", "已生效", now, -80, 7),
             _sample(
@@ -164,6 +164,17 @@ class ExclusiveOffer(Rule):
                 now,
                 1,
                 91,
+                product="Harbour Backup Suite",
+                customer_name="Northwind Traders GmbH",
+                discount="15% off",
+                english=True,
+            ),
+            _sample(
+                "EO-2026-0152",
+                "EFFECTIVE",
+                now,
+                -60,
+                6,
                 product="Harbour Backup Suite",
                 customer_name="Northwind Traders GmbH",
                 discount="15% off",

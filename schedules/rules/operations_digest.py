@@ -39,6 +39,7 @@ class OperationsDigest(Rule):
     """The figures of a month for who runs a partner's business."""
 
     kind = "operations_digest"
+    made_here = True
     title: ClassVar[Mapping[str, str]] = {"en": "Operations digest", "zh-CN": "运营月报"}
     Data = OperationsDigestData
     cadence = Cadence(stages=(stage("monthly", "opened", Tell("supervisor", message="digest")),))

@@ -18,22 +18,18 @@ from urllib.request import urlopen
 
 import pytest
 
+from schedules.rules import load_rules
+
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from workers.cli import main; main()", "demo"]
 EVERY_MESSAGE = {
-    ("invitation", "customer", "mail"),
-    ("invitation", "customer", "sms"),
-    ("invitation", "partner", "mail"),
-    ("invitation", "partner", "sms"),
-    ("invitation", "expired", "mail"),
-    ("statement", "reminder", "mail"),
-    ("statement", "reminder", "sms"),
-    ("statement", "ended", "mail"),
-    ("payment", "reminder", "mail"),
-    ("payment", "reminder", "sms"),
-    ("payment", "escalation", "mail"),
-}
+    (rule.kind, tell.message, channel)
+    for rule in load_rules().values()
+    for stage in rule.cadence.stages
+    for tell in stage.tell
+    for channel in tell.by
+} | {("digest", "daily", "mail")}
 
 
 @contextmanager

@@ -42,6 +42,8 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "rich": ("workers/cli", "workers/demo"),
     "xlsxwriter": ("workers/render/", "workers/demo/"),  # the demo makes files as people have them
     "typst": ("workers/render/",),
+    "matplotlib": ("workers/render/charts.py",),
+    "PIL": ("workers/render/charts.py",),
     "python_calamine": ("workers/sources/",),
     "pickle": (),  # a stored object is code that somebody else may have written
 }

@@ -65,7 +65,7 @@ def test_there_is_as_much_as_is_promised(tmp_path: Path) -> None:
     counts, _, _, lines = read(tmp_path / "demo")
 
     assert counts["partner"] == 40
-    assert 115 <= counts["contact"] <= 130
+    assert 190 <= counts["contact"] <= 205
     assert 380 <= counts["invitation"] + counts["statement"] + counts["payment"] <= 420
     lengths = Counter(line.payment for line in lines).values()
     assert (min(lengths), max(lengths)) == (1, 500)

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "close": ("people", "Close a record by hand."),
     "reopen": ("people", "Undo a close by hand."),
     "contacts": ("people", "Contacts of a partner."),
+    "prefer": ("prefer", "What a contact gets, and how."),
     "suppress": ("people", "Stop writing to an address."),
     "unsuppress": ("people", "Write to an address again."),
     "suppressions": ("people", "Who isn't written to, and why."),
@@ -63,7 +64,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "What is due": ("due", "outlook", "effect"),
     "Figures": ("digest",),
     "Messages": ("messages",),
-    "Records and people": ("people",),
+    "Records and people": ("people", "prefer"),
 }
 
 

@@ -15,10 +15,11 @@ from workers.core import Core
 from workers.effect import WITHIN_DAYS, RuleEffect, StageEffect, rule_effects
 
 _COUNTS = ("before", "told", "after", "within", "elsewhere", "never", "median_days")
-_LEGEND = """\
-before: done while the stage was still to come. told: records told at it; each was done
-after it (the last stage told has the credit; of those, so many within {days} of it), elsewhere
-(a later stage has the credit) or never, so far. median: days from the stage until done."""
+_LEGEND = (
+    "before: done while the stage was still to come. told: each was done after it (the last stage "
+    "told has the credit), elsewhere (another stage has it) or never, so far. in {days}: of those "
+    "after it, done so soon after the reminder. median: days from the stage until done."
+)
 
 
 @click.command("effect")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from schedules.people import Digest
 from schedules.rule import Record, State
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
@@ -165,14 +166,25 @@ async def _go_on(app: Core, record: Record) -> None:
 @click.argument("partner", required=False)
 @json_option
 def contacts_command(partner: str | None, as_json: bool) -> None:
-    """Contacts of PARTNER, or of all partners."""
+    """Contacts of PARTNER, or of all partners. Digest: how reminders come (duewatch prefer)."""
 
     async def work(app: Core, _: Call) -> None:
-        rows = [row.data | {"ref": row.ref} for row in await app.store.records.contacts_of(partner)]
+        found = await app.store.records.contacts_of(partner)
+        chosen = await app.store.preferences.digests([row.ref for row in found])
+        rows = [
+            row.data
+            | {
+                "ref": row.ref,
+                "digest": chosen.get(row.ref) or row.data.get("digest", Digest.EACH),
+                "chosen": row.ref in chosen,
+            }
+            for row in found
+        ]
         if as_json:
             dump(rows)
             return
         columns = ["partner", "ref", "role", "name", "mail", "mobile", "language", "time_zone"]
+        columns.append("digest")
         table("", [*columns, "wishes"], [_contact(row, columns) for row in rows])
 
     with_core(work)

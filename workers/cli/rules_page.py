@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from schedules import load_rules
 from schedules.fields import Column
 from schedules.rule import RecordData, Rule, Stage, Tell, When
 
@@ -37,6 +38,11 @@ def rules_page(rules: Mapping[str, Rule]) -> str:
     parts = [_HEAD + _model(RecordData), _overview(rules)]
     parts += [_section(rule, links[kind]) for kind, rule in rules.items()]
     return "\n".join(parts)
+
+
+def main() -> None:
+    """Print the page of this program's rules."""
+    sys.stdout.write(rules_page(load_rules()))
 
 
 def shown_message(rule: Rule) -> Tell:
@@ -160,8 +166,7 @@ def _flags(stage: Stage) -> str:
 
 
 def _fields(rule: Rule) -> str:
-    own = [field for name, field in rule.Data.model_fields.items() if name not in _KNOWN]
-    if rule.derives_from or not any(_columns(field) for field in own):
+    if rule.made_here:
         return ""  # nobody sends it
     text = _model(rule.Data, _KNOWN)
     if rule.Line is not None:
@@ -254,6 +259,3 @@ def _word(role: str) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-__all__ = ["NOW", "PICTURES", "PICTURE_WIDTH", "picture_name", "rules_page", "shown_message"]

@@ -11,9 +11,9 @@ import fcntl
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from schedules.calendar import WorkingCalendar
 from schedules.clock import fire_time
 from schedules.fields import BEIJING
+from schedules.rules.operations_digest import month_before
 from workers.app import App, open_app
 from workers.core import utc_now
 from workers.daemon import ROLES, serve
@@ -32,7 +33,8 @@ from workers.errors import InputError, SettingsError
 from workers.events import EventIntake, EventResult
 from workers.importing import Imported, import_file
 from workers.logs import configure_logs
-from workers.settings import Brand, Mail, Settings, Sms, Web
+from workers.operations_digest import gather, make, partners_of
+from workers.settings import Brand, Digest, Mail, Settings, Sms, Web
 
 FOLDER = Path("demo-data")
 DATABASE = "demo.db"
@@ -74,10 +76,12 @@ async def run_demo(
         settings = _settings(place / DATABASE, _free_port(port))
         # The summary is the output; what goes wrong is in it, or is an error.
         configure_logs(settings.logs, least="error")
-        async with open_app(settings, clock=_clock_from(start)) as app:
-            outcome = await _load(app, data, place, console, stopping)
+        clock = DemoClock(start)
+        async with open_app(settings, clock=clock) as app:
+            outcome = await _load(app, clock, data, place, console, stopping)
             if outcome is None:
                 return 0
+            clock.go_on()
             outcome.seconds = time.monotonic() - began
             show(console, outcome)
             if not once:
@@ -97,14 +101,23 @@ def demo_start(now: datetime, calendar: WorkingCalendar) -> datetime:
     return datetime.combine(day, BEGINS, tzinfo=BEIJING)
 
 
-def _clock_from(start: datetime) -> Callable[[], datetime]:
-    """Business time: `start` now, and running on at its usual pace."""
-    began = utc_now()
+class DemoClock:
+    """Business time: it stands at `start` while the data are loaded, and then runs on."""
 
-    def clock() -> datetime:
-        return start.astimezone(began.tzinfo) + (utc_now() - began)
+    def __init__(self, start: datetime) -> None:
+        self._start = start.astimezone(UTC)
+        self._began: datetime | None = None
 
-    return clock
+    def go_on(self) -> None:
+        """Lets it run at its usual pace from here on."""
+        self._began = utc_now()
+
+    def skip(self, to: datetime) -> None:
+        """Goes on to a later instant at once, while it stands."""
+        self._start = max(self._start, to)
+
+    def __call__(self) -> datetime:
+        return self._start + (utc_now() - self._began if self._began else timedelta(0))
 
 
 def _settings(database: Path, port: int) -> Settings:
@@ -117,6 +130,8 @@ def _settings(database: Path, port: int) -> Settings:
         ),
         # Australian numbers stay out, so that one refusal by setting is to be seen.
         sms=Sms(countries=("CN", "DE", "US")),
+        # So that those who wish one mail a day get it while the demo is being looked at.
+        digest=Digest(send_at=BEGINS),
         brand=Brand(
             contact="partners@vendor.example", partner_centre_url="https://partner.example.com"
         ),
@@ -168,7 +183,12 @@ def _clear(folder: Path, data: DemoData) -> None:
 
 
 async def _load(
-    app: App, data: DemoData, folder: Path, console: Console, stopping: asyncio.Event
+    app: App,
+    clock: DemoClock,
+    data: DemoData,
+    folder: Path,
+    console: Console,
+    stopping: asyncio.Event,
 ) -> Outcome | None:
     """From files to sent messages; None when it was stopped on the way."""
     events = EventIntake(app.store, app.registry, app.intake, app.clock)
@@ -183,19 +203,36 @@ async def _load(
         await app.store.operations.suppress(
             "mail", UNWANTED_MAIL, "*", "asked not to be written to", "demo", app.clock()
         )
-        for kind in _lists_last(app):
-            status.update(f"Scanning {kind} records …")
-            # As the clock fires it, so that the scheduler doesn't at once scan the same again.
-            every = app.registry.cadences[kind].scan_every
-            await app.scan.run(kind, fire_at=fire_time(app.clock(), every))
-            if stopping.is_set():
-                return None
-        said += await events.take(data.late_events)
-        status.update("Writing and sending messages …")
-        await _drain(app, stopping)
+        status.update("Reckoning the operations digests …")
+        await _make_operations_digests(app)
+        *first, last = _lists_last(app)
+        for kinds in (first, [last]):
+            for kind in kinds:
+                status.update(f"Scanning {kind} records …")
+                # As the clock fires it, so that the scheduler doesn't at once scan the same again.
+                every = app.registry.cadences[kind].scan_every
+                await app.scan.run(kind, fire_at=fire_time(app.clock(), every))
+                if stopping.is_set():
+                    return None
+            if kinds is first:
+                said += await events.take(data.late_events)
+            status.update("Writing and sending messages …")
+            await _drain(app, stopping)
+            # Two SMS a minute to a number: the demo's clock needn't wait for the rest.
+            while not stopping.is_set() and (later := await _put_off(app)):
+                clock.skip(later)
+                await _drain(app, stopping)
     if stopping.is_set():
         return None
     return await _outcome(app, started, folder / DATABASE, imported, said)
+
+
+async def _make_operations_digests(app: App) -> None:
+    """Last month's for every partner with customers, whatever day the demo is on."""
+    now = app.clock()
+    month = month_before(now)
+    for ref in await partners_of(app, month):
+        await make(app, await gather(app, ref, month, now))
 
 
 def _lists_last(app: App) -> list[str]:
@@ -214,6 +251,13 @@ async def _drain(app: App, stopping: asyncio.Event) -> None:
     await asyncio.gather(sending, stopped, return_exceptions=True)
     if not stopping.is_set():
         sending.result()
+
+
+async def _put_off(app: App) -> datetime | None:
+    """When the next message may be sent that waits for less than a quarter of an hour."""
+    rows = await app.store.operations.notifications(state="pending", limit=EVERYTHING)
+    soon = app.clock() + timedelta(minutes=15)
+    return min((row.not_before for row in rows if row.not_before <= soon), default=None)
 
 
 async def _outcome(

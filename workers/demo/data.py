@@ -1,4 +1,4 @@
-"""The demo's data set: about 40 partners, 120 contacts and 400 records around one "now".
+"""The demo's data set: about 40 partners, 200 contacts and 700 records around one "now".
 
 The same seed and the same now make the same files. Everything is made up: domains end in .example
 or example.com (RFC 2606), places are on no map. What is broken is broken on purpose.
@@ -6,23 +6,28 @@ or example.com (RFC 2606), places are on no map. What is broken is broken on pur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from schedules.calendar import WorkingCalendar
 from schedules.fields import BEIJING
-from schedules.rule import ContactData, PartnerData
+from schedules.people import CustomerData, SpendData
+from schedules.rule import ContactData, PartnerData, Rule
+from schedules.rules import load_rules
 from schedules.rules.invitation import InvitationData
 from schedules.rules.payment import InvoiceLine, PaymentData
 from schedules.rules.statement import StatementData
+from workers.demo.kinds import pending_registrations, watched_kinds
 from workers.demo.payments import MadePayment, payments, refused_payments
 from workers.demo.people import (
     MadePartner,
     Numbers,
+    customer,
     make_contacts,
     make_partners,
     refused_contacts,
@@ -62,6 +67,8 @@ def make_data(now: datetime, calendar: WorkingCalendar, seed: int = SEED) -> Dem
     invited = [*invitations(rng, now, partners, numbers)]
     stated = [*statements(rng, now, partners, calendar)]
     made = [*payments(rng, now, partners, calendar)]
+    others = watched_kinds(rng, now, _others(), partners, contacts, numbers, calendar)
+    others["pre_registration"] += pending_registrations(rng, now, partners)
     return DemoData(
         files=(
             File("partners.csv", (Table.of("", PartnerData, _plain(partners), False),)),
@@ -69,6 +76,8 @@ def make_data(now: datetime, calendar: WorkingCalendar, seed: int = SEED) -> Dem
             *_invitation_files(invited, now),
             _statement_file(stated, now),
             *_payment_files(made, now),
+            *_other_files(others),
+            *_customer_files(rng, now, partners),
         ),
         events=_events(now, partners),
         late_events=_late_events(now, stated),
@@ -136,6 +145,86 @@ def _payment_files(made: Sequence[MadePayment], now: datetime) -> tuple[File, Fi
             ),
         ),
     )
+
+
+def _others() -> dict[str, Rule]:
+    """The rules whose records are told of by files only, without data of their own here."""
+    own = {"invitation", "statement", "payment"}
+    rules = load_rules().items()
+    return {kind: rule for kind, rule in rules if kind not in own and not rule.made_here}
+
+
+def _other_files(made: Mapping[str, Sequence[tuple[MadePartner, Row]]]) -> Iterator[File]:
+    """A workbook a language, with a sheet a kind that is called as the kind is."""
+    rules = _others()
+    for chinese, name in ((True, "其他事项.xlsx"), (False, "other-kinds-international.xlsx")):
+        yield File(
+            name,
+            tuple(
+                Table.of(
+                    rules[kind].title["zh-CN"] if chinese else kind,
+                    rules[kind].Data,
+                    _of(rows, chinese),
+                    chinese,
+                )
+                for kind, rows in made.items()
+            ),
+        )
+
+
+MONTHS = 12
+CUSTOMERS_EACH = (64, 23, 41)
+"""Customers of the partners that have any here: what the operations digest counts."""
+
+
+def _customer_files(
+    rng: Random, now: datetime, partners: Sequence[MadePartner]
+) -> tuple[File, File]:
+    """Customers of some partners since 2022, and what they spent in the last twelve months."""
+    chosen = [one for one in partners if one.chinese][4:7] + [
+        one for one in partners if not one.chinese
+    ][2:4]
+    customers: list[Row] = []
+    spends: list[Row] = []
+    months = [_months_back(now, back) for back in range(MONTHS, 0, -1)]
+    for at, partner in enumerate(chosen):
+        for number in range(CUSTOMERS_EACH[at % len(CUSTOMERS_EACH)]):
+            name, _ = customer(rng, partner.chinese, number)
+            ref = f"KH-{partner.ref[2:]}-{number:03}"
+            # More of late than at first, as it is with a partner that grows.
+            age = timedelta(days=int(1700 * rng.random() ** 1.6) + 3)
+            customers.append(
+                {
+                    "ref": ref,
+                    "partner": partner.ref,
+                    "name": name,
+                    "association_type": "RESALE" if rng.random() < 0.35 else "REFERRAL",
+                    "associated_on": now - age,
+                    "left_on": now - age / 3 if rng.random() < 0.06 else None,
+                    "account_manager": partner.sales,
+                }
+            )
+            spends += [
+                {
+                    "customer": ref,
+                    "partner": partner.ref,
+                    "month": month,
+                    "cash": Decimal(rng.randint(20_000, 9_000_000)) / 100,
+                    "other": Decimal(rng.randint(0, 400_000)) / 100,
+                    "currency": "CNY",
+                }
+                for month in months
+                if rng.random() < 0.55 and now - age < now - timedelta(days=31)
+            ]
+    return (
+        File("customers.csv", (Table.of("", CustomerData, customers, False),)),
+        File("客户消费.csv", (Table.of("", SpendData, spends, True),)),
+    )
+
+
+def _months_back(now: datetime, count: int) -> str:
+    year, month = divmod(now.year * 12 + now.month - 1 - count, 12)
+    return f"{year}-{month + 1:02}"
 
 
 def _all_lines(made: Sequence[MadePayment]) -> list[Row]:

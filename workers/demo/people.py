@@ -28,8 +28,16 @@ WITHOUT_CONTACTS = "P-1040"
 UNWANTED_MAIL = "finance@wanglan-mumian.example"
 """Asked not to be written to any more, so the demo puts it on the suppression list."""
 
-ROLES = ("administrator", "finance", "sales")
-_ROLE_LETTER = {"administrator": "A", "finance": "F", "sales": "S"}
+ROLES = ("administrator", "finance", "sales", "supervisor", "delivery")
+_ROLE_LETTER = {
+    "administrator": "A",
+    "finance": "F",
+    "sales": "S",
+    "supervisor": "V",
+    "delivery": "D",
+}
+DAILY = ("C-1014-A", "C-1030-A", "C-1015-S", "C-1031-S")
+"""These wish one mail a day."""
 # Ranges for films: 0171 39200xx in Germany, 555-01xx in North America, 0491 570 156 to 159 in
 # Australia. Mainland China sets none aside: 1380000xxxx reads as made up.
 _SET_ASIDE = {
@@ -86,7 +94,7 @@ def make_partners(rng: Random) -> list[MadePartner]:
             "name": name,
             "type": "总经销商" if number < 4 else rng.choice(kinds[1:]),
             "parent": f"P-{1001 + number % 4}" if 4 <= number < 12 else None,
-            "account_authenticated": "否" if number % 7 == 3 else "是",
+            "account_authenticated": "否" if number % 7 == 3 or number == 29 else "是",
         }
         made.append(MadePartner(ref, name, domain, language, zone, row))
     return made
@@ -112,7 +120,7 @@ class Numbers:
 
 
 def make_contacts(rng: Random, partners: list[MadePartner], numbers: Numbers) -> list[Row]:
-    """An administrator, a finance and a sales person each; partner managers for the first eight."""
+    """Five people each, one a role; partner managers for the first eight."""
     rows: list[Row] = []
     for partner in partners:
         if partner.ref == WITHOUT_CONTACTS:
@@ -172,6 +180,8 @@ def _break_some(rows: list[Row]) -> None:
     by_ref["C-1006-F"] |= {"mobile": "139****0082", "mail": "f***@beicen-yuanxiu.example"}
     by_ref["C-1007-S"]["channels"] = "mail"
     by_ref["C-1008-F"]["quiet_hours"] = "18:00-09:30"
+    for ref in DAILY:
+        by_ref[ref]["digest"] = "daily"
     by_ref["C-1009-F"] |= {"mail": None, "mobile": None}  # the administrator is told instead
 
 

@@ -92,25 +92,34 @@ def family_of(text: str) -> int:
     return int(digits[0]) // FAMILY
 
 
-def life(seed: int, partners: int = 200, start: date = FIRST_DAY, days: int = 365) -> Life:
+def life(
+    seed: int,
+    partners: int = 200,
+    start: date = FIRST_DAY,
+    days: int = 365,
+    busy: float = 1.0,
+) -> Life:
     """The year (or another span of `days`) from the beginning of a day of Beijing on.
 
-    `Life.at` gives what is known at an instant of it.
+    `busy` is how much happens, 1 for a usual year of mostly small partners. `Life.at` gives what is
+    known at an instant of it.
     """
     first = datetime.combine(start, time(), BEIJING).astimezone(UTC)
     last = first + days * DAY
     events = [
         event
         for number in range(partners)
-        for event in _partner(seed, number, first, last)
+        for event in _partner(seed, number, first, last, busy)
         if event.at < last
     ]
     return Life(seed, partners, first, last, tuple(sorted(events, key=in_order)))
 
 
-def _partner(seed: int, number: int, first: datetime, last: datetime) -> Iterator[Event]:
+def _partner(
+    seed: int, number: int, first: datetime, last: datetime, busy: float
+) -> Iterator[Event]:
     chance = Random(f"{seed}/{number}")  # noqa: S311 - nothing here is secret
-    pen = Pen(chance, first, last, f"P{number:04}", chinese=chance.random() < 0.8)
+    pen = Pen(chance, first, last, f"P{number:04}", chance.random() < 0.8, busy)
     size = chance.choices((0.5, 1.0, 3.0), (65, 28, 7))[0]
     yield from partner(pen, number)
     yield from people(pen)

@@ -33,18 +33,18 @@ ITEMS = ("*信息技术服务*云服务推广服务", "*研发和技术服务*�
 
 def bills(pen: Pen, size: float) -> Iterator[Event]:
     """Month by month: statements as the month ends, incentives, and the payments that bill them."""
-    monthly = pen.maybe(0.12 * size)
+    monthly = pen.happens(0.08 * size)
     for month in pen.months():
         made: list[History] = []
-        flood = round(size * pen.chance.choice((1, 1, 2, 3))) if monthly else int(pen.maybe(0.1))
+        flood = round(size * pen.chance.choice((1, 1, 2, 3))) if monthly else int(pen.happens(0.05))
         for _ in range(max(flood, int(monthly))):
             made.append(_statement(pen, month))
-        if pen.maybe(0.05 * size) or (month.month % 3 == 0 and pen.maybe(0.2)):
+        if pen.happens(0.03 * size) or (month.month % 3 == 0 and pen.happens(0.1)):
             made.append(_incentive(pen, month))
         for history in made:
             yield from history.events
         quarter = month.month % 3 == 0
-        if pen.maybe(0.3 if quarter else 0.06 * size):
+        if pen.happens(0.15 if quarter else 0.03 * size):
             yield from _payment(pen, month, made, "FH" if quarter and pen.maybe(0.6) else None)
 
 
@@ -187,7 +187,7 @@ def _invoiced(pen: Pen, history: History, at: datetime) -> None:
 
 def coupons(pen: Pen) -> Iterator[Event]:
     """Vouchers and cash coupons of customers; most end as a month ends, some are used up before."""
-    for kind, rate in (("voucher", 1.5), ("cash_coupon", 0.8)):
+    for kind, rate in (("voucher", 0.9), ("cash_coupon", 0.5)):
         for _ in range(pen.times(rate)):
             issued = pen.some_time()
             day = here(issued) + pen.chance.choice((20, 45, 60, 90, 180)) * DAY
@@ -211,7 +211,7 @@ def coupons(pen: Pen) -> Iterator[Event]:
 
 def quotas(pen: Pen) -> Iterator[Event]:
     """Quotas from which coupons are issued; held back by the vendor now and then."""
-    for _ in range(pen.times(0.5)):
+    for _ in range(pen.times(0.3)):
         issued = pen.some_time()
         day = here(issued) + pen.chance.choice((25, 60, 90, 180)) * DAY
         value = pen.amount(1_000, 200_000)

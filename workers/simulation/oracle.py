@@ -299,7 +299,7 @@ class Oracle:
     """Lives through events with scans at the rhythm's ticks, and keeps what must be told."""
 
     def __init__(self, events: Iterable[Event], rhythm: Rhythm) -> None:
-        self.waiting = sorted(events, key=in_order, reverse=True)
+        self.waiting = sorted(events, key=in_order)[::-1]
         self.rhythm = rhythm
         self.world = World()
         self.verdict = Verdict(world=self.world)

@@ -14,8 +14,9 @@ from workers.simulation import names
 from workers.simulation.days import BEIJING, DAY, earlier, here, later, working
 from workers.simulation.events import Event
 
-# A minute past nine and half past are between what is planned at these times and its delivery.
-HANDED_ON = (time(8, 30), time(9, 1), time(9, 31), time(11), time(14, 15), time(17, 30))
+# The partner centre's exports come twice a day; a minute past nine and half past are between what
+# is planned then and its delivery.
+HANDED_ON = (time(8, 50), time(9, 1), time(9, 31), time(14, 15))
 # What a producer may leave out of a later event: it keeps its value then.
 MAY_BE_LEFT_OUT = (
     "url period solution progress discount path expected_amount link_label owner inviter lead"
@@ -24,13 +25,17 @@ MAY_BE_LEFT_OUT = (
 
 @dataclass(slots=True)
 class Pen:
-    """Writes one partner's year. `start` and `end` are aware UTC; `chinese` is how it is named."""
+    """Writes one partner's year. `start` and `end` are aware UTC; `chinese` is how it is named.
+
+    `busy` is how much happens, 1 for a usual year.
+    """
 
     chance: Random
     start: datetime
     end: datetime
     partner: str
     chinese: bool = True
+    busy: float = 1.0
     contacts: dict[str, list[str]] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
 
@@ -40,9 +45,13 @@ class Pen:
         """True with this likelihood."""
         return self.chance.random() < likely
 
+    def happens(self, likely: float) -> bool:
+        """As `maybe`, more often in a busy life."""
+        return self.maybe(min(1.0, self.busy * likely))
+
     def times(self, rate: float) -> int:
         """How often something of a rate per year happens in the span, at random."""
-        mean = rate * (self.end - self.start) / (365 * DAY)
+        mean = self.busy * rate * (self.end - self.start) / (365 * DAY)
         count, left = 0, 1.0
         limit = 2.718281828459045 ** -min(mean, 500)
         while (left := left * self.chance.random()) > limit:
@@ -57,7 +66,7 @@ class Pen:
 
     def moment(self, day: date) -> datetime:
         """When the partner centre hands something on: some times a day, in Beijing."""
-        at = self.chance.choices(HANDED_ON, (8, 3, 1, 8, 9, 8))[0]
+        at = self.chance.choices(HANDED_ON, (10, 2, 1, 10))[0]
         return datetime.combine(day, at, BEIJING).astimezone(UTC)
 
     def day(self, first: date, last: date) -> date:

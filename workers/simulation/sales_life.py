@@ -16,7 +16,7 @@ FOR_GOOD = ("客户已关联其他伙伴", "客户存在特殊商务合同", "�
 
 def invitations(pen: Pen) -> Iterator[Event]:
     """Some with a registration of their own, some re-issued, some failed, many accepted."""
-    for _ in range(pen.times(2.2)):
+    for _ in range(pen.times(1.2)):
         registration = None
         sent = pen.some_time()
         if pen.maybe(0.3):
@@ -155,7 +155,7 @@ def _progress(pen: Pen, common: dict[str, object], accepted: datetime) -> Iterat
 
 def sales_tasks(pen: Pen) -> Iterator[Event]:
     """With and without a last day; large renewals have until the end of the month."""
-    for _ in range(pen.times(2.2)):
+    for _ in range(pen.times(1.2)):
         assigned = pen.some_time()
         kind = pen.chance.choice(("LEAD", "CROSS_SELL", "RENEWAL", "RENEWAL", "SCENARIO"))
         due = here(assigned) + pen.chance.randint(3, 40) * DAY if pen.maybe(0.8) else None

@@ -372,12 +372,22 @@ def _shape(where: str, names: Sequence[str], known: Sequence[Shape]) -> Shape:
         for shape in ranked[1:]
         if len(found[shape.name]) == len(found[best.name]) and shape.required <= found[shape.name]
     ]
-    if rivals:
-        raise _NoShapeError(
-            f"{where} may be {' or '.join([best.name, *rivals])}: say which, or add the columns "
-            "that tell them apart"
-        )
-    return best
+    if not rivals:
+        return best
+    named = [shape for shape in ranked if shape.name in {best.name, *rivals} & _named(where)]
+    if len(named) == 1:
+        return named[0]
+    raise _NoShapeError(
+        f"{where} may be {' or '.join([best.name, *rivals])}: say which, name the file or sheet "
+        "after it, or add the columns that tell them apart"
+    )
+
+
+def _named(where: str) -> set[str]:
+    """The shapes that a file's or sheet's own name may mean: `coupons.xlsx, sheet Cash coupons`."""
+    parts = re.split(r", sheet |[/\\.]", where)
+    words = {re.sub(r"[\W_]+", "_", part.strip().casefold()).strip("_") for part in parts}
+    return words | {word.removesuffix("s") for word in words}
 
 
 def _columns(place: Place, names: Sequence[str], shape: Shape) -> dict[str, int]:

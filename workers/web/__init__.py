@@ -1,6 +1,7 @@
 """The network's door: inbox, signed pages, events, status reports, health and metrics.
 
-inbox links home    pages for people        events callbacks    doors for programs
+inbox home          pages for people        events callbacks    doors for programs
+links preferences   what signed links open
 access problems     who may ask, and what is said when it goes wrong
 health              /healthz /readyz /metrics
 """
@@ -23,6 +24,7 @@ from workers.web.health import Health
 from workers.web.home import Home
 from workers.web.inbox import InboxViews
 from workers.web.links import LinkViews
+from workers.web.preferences import PreferenceViews
 from workers.web.problems import PAGES, REQUESTS, answer_safely
 
 FIRST_REQUEST_S = 15.0
@@ -44,6 +46,7 @@ def build_web(app: App) -> web.Application:
         Home(app, access),
         InboxViews(app, access),
         LinkViews(app),
+        PreferenceViews(app),
         events,
         callbacks,
         Health(app, events, callbacks, requests),

@@ -105,7 +105,7 @@ def notice(
     request: web.Request, status: int, words: str, *, language: str = "", **values: Any
 ) -> web.Response:
     """A page that says one thing: its title, what it means and what to do are words by name."""
-    fills = {"contact": "", "kind": "", **values}
+    fills = {"contact": "", **values}
     return page(request, "notice.html", status=status, language=language, name=words, **fills)
 
 
