@@ -72,6 +72,11 @@ class WorkingCalendar:
         """The announced years, ascending."""
         return tuple(sorted(self._years))
 
+    @property
+    def content(self) -> str:
+        """All announced days as text: equal for calendars that count alike."""
+        return repr(sorted((y, sorted(d.off), sorted(d.working)) for y, d in self._years.items()))
+
     def is_provisional(self, day: date) -> bool:
         """Whether the day's year isn't announced, so that Monday to Friday is assumed."""
         return day.year not in self._years

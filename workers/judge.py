@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from schedules.rule import LineData, PartnerData, RecordData, Related, Rule, State
 from workers.records import Registry, partner_of, related_of
@@ -22,6 +22,8 @@ from workers.store import AsyncConnection, Row, Store
 
 log = structlog.get_logger("judge")
 
+REPLANNED = 500
+"""Records judged anew in one transaction."""
 FOLLOWED = 5
 """So many links in a row are followed; rules whose judgements chase each other end there."""
 _PARTNER = "partner"
@@ -80,17 +82,22 @@ class Judge:
         by_hand = before.closed_by_hand if before is not None and before.ladder == ladder else None
         if by_hand:
             state, why = State.CLOSED, by_hand
-        return {
-            "closed_by_hand": by_hand,
-            "closed_at": _closed_at(state, ladder, model, now, before),
-            "state": state.value,
-            "why": why,
-            "last_word": assessment.last_word,
-            "unheard": False,
+        climb = {
             "opened_at": rule.opened_at(model),
             "due_at": deadline.at,
             "effect": str(deadline.effect),
             "ladder": ladder,
+        }
+        if state is State.CLOSED and before is not None:
+            # What was told was told on the climb that ends here, whatever the data say by now.
+            climb = {name: getattr(before, name) for name in climb}
+        return climb | {
+            "closed_by_hand": by_hand,
+            "closed_at": _closed_at(state, model, now, before),
+            "state": state.value,
+            "why": why,
+            "last_word": assessment.last_word,
+            "unheard": False,
             "next_due_at": now if state is State.OPEN else None,
             "changed_at": now,
         }
@@ -118,29 +125,60 @@ class Judge:
     async def _judge_again(
         self, connection: AsyncConnection, ids: Collection[int], now: datetime
     ) -> list[Row[Any]]:
-        rows = await self.store.relations.locked(connection, ids)
+        rows = [
+            row
+            for row in await self.store.relations.locked(connection, ids)
+            if (rule := self.registry.rules.get(row.kind)) is not None
+            and type(rule).in_light_of is not Rule.in_light_of
+        ]
+        judged = await self._judged(connection, rows, now)
+        changed = [(row, after) for row, after in judged if _differs(row, after)]
+        await self.store.records.change_records(
+            connection, [{"id": row.id} | after for row, after in changed]
+        )
+        return [row for row, _ in changed]
+
+    async def _judged(
+        self, connection: AsyncConnection, rows: Sequence[Row[Any]], now: datetime
+    ) -> list[tuple[Row[Any], dict[str, Any]]]:
+        """Each record with what follows from its data, its list and its links now."""
         near = await self.store.relations.neighbours(connection, rows)
         lines: dict[str, Mapping[str, Sequence[Row[Any]]]] = {}
         for kind in {row.kind for row in rows}:
-            rule = self.registry.rules.get(kind)
-            if rule is not None and rule.Line is not None:
+            if self.registry.rule(kind).Line is not None:
                 refs = [row.ref for row in rows if row.kind == kind]
                 lines[kind] = await self.store.records.lines(connection, kind, refs)
-        changed: list[Row[Any]] = []
-        values: list[dict[str, Any]] = []
+        judged = []
         for row in rows:
-            rule = self.registry.rules.get(row.kind)
-            if rule is None or type(rule).in_light_of is Rule.in_light_of:
+            rule = self.registry.rule(row.kind)
+            try:
+                model = rule.Data.model_validate(row.data)
+            except ValidationError as error:
+                # The next look holds it, and says so.
+                log.error("judge", kind=row.kind, ref=row.ref, detail=error.errors()[0]["msg"])
                 continue
-            model = rule.Data.model_validate(row.data)
             related = related_of(self.registry, near.get(row.id, []))
             theirs = lines.get(row.kind, {}).get(row.ref, [])
-            after = self.state(rule, model, theirs, now, before=row, related=related)
-            if _differs(row, after):
-                changed.append(row)
-                values.append({"id": row.id} | after)
-        await self.store.records.change_records(connection, values)
-        return changed
+            judged.append((row, self.state(rule, model, theirs, now, before=row, related=related)))
+        return judged
+
+    async def replan(self, kind: str, now: datetime) -> int:
+        """Judges all records of a kind anew that aren't closed and has them planned; how many.
+
+        Wanted when the cadence, the quiet hours or the working days have changed. A batch is one
+        transaction; to begin anew after a crash does no harm.
+        """
+        count, after = 0, 0
+        while True:
+            async with self.store.database.write() as connection:
+                rows = await self.store.records.unclosed(connection, kind, after, REPLANNED)
+                judged = await self._judged(connection, rows, now)
+                await self.store.records.change_records(
+                    connection, [{"id": row.id} | values for row, values in judged]
+                )
+            if not rows:
+                return count
+            count, after = count + len(rows), rows[-1].id
 
     async def derive(
         self,
@@ -221,12 +259,12 @@ def keys_of(rule: Rule, model: RecordData) -> list[tuple[str, str]]:
 
 
 def _closed_at(
-    state: State, ladder: str, model: RecordData, now: datetime, before: Row[Any] | None
+    state: State, model: RecordData, now: datetime, before: Row[Any] | None
 ) -> datetime | None:
     """When it was done, as far as is known: by the data's own time, else when we heard of it."""
     if state is not State.CLOSED:
         return None
-    if before is not None and before.state == State.CLOSED and before.ladder == ladder:
+    if before is not None and before.state == State.CLOSED:
         closed: datetime | None = before.closed_at
         return closed
     return min(now, model.updated_at) if model.updated_at is not None else now

@@ -88,6 +88,11 @@ class Registry:
             digest_at=self.digest_at,
         )
 
+    def fingerprint(self, kind: str) -> str:
+        """What all planning of a kind rests on beside its records: other once any of it changed."""
+        parts = (self.cadences[kind], sorted(self.quiet.items()), self.calendar.content)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
     def judge(
         self, rule: Rule, data: Any, lines: Sequence[Any], related: Sequence[Related] = ()
     ) -> tuple[Assessment, Deadline]:

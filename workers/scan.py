@@ -18,6 +18,7 @@ import structlog
 from schedules.planner import Circumstances, Plan, Step, digest_instant
 from schedules.rule import State
 from workers.errors import StateError
+from workers.judge import Judge
 from workers.model import DAILY, DIGEST, NotificationState
 from workers.records import Records, Registry, Watched, plan_all
 from workers.settings import Settings
@@ -70,6 +71,7 @@ class Scan:
         self.store = store
         self.registry = registry
         self.records = Records(store, registry)
+        self.judge = Judge(store, registry)
         self.clock = clock
         self.ring = ring
         self._link_life = timedelta(days=settings.links.days)
@@ -100,6 +102,7 @@ class Scan:
         if run_id is None:
             return None
         tally = Tally(kind, fire_at, run_id, missed)
+        await self._replan_if_changed(kind, now)
         await self._batches(tally, now, progress)
         await self.store.outbox.finish_run(run_id, self.clock())
         if tally.looked_at or trigger == "hand":
@@ -120,10 +123,11 @@ class Scan:
         now = at or self.clock()
         tally = Tally(kind, now)
         around = await self._around(kind)
-        due = await self.store.records.due_partners(kind, now)
+        anew = await self._planned_by(kind) not in {None, self.registry.fingerprint(kind)}
+        due = await self.store.records.due_partners(kind, now, anyway=anew)
         for partners in _batched(due):
             async with self.store.database.read() as connection:
-                rows = await self.store.records.due(connection, kind, partners, now)
+                rows = await self.store.records.due(connection, kind, partners, now, anyway=anew)
                 watched, broken = await self.records.revive(connection, rows, with_lines=False)
             tally.held += len(broken)
             plans, faults = plan_all(watched, now, around)
@@ -173,6 +177,20 @@ class Scan:
         tally.looked_at += len(plans)
         tally.planned += planned
         tally.held += held
+
+    async def _planned_by(self, kind: str) -> str | None:
+        """The fingerprint of what the records were last planned by; None before the first scan."""
+        return await self.store.database.remembered(f"planned by {kind}"[:64])
+
+    async def _replan_if_changed(self, kind: str, now: datetime) -> None:
+        """A changed cadence or calendar counts for what is watched already, too."""
+        before, after = await self._planned_by(kind), self.registry.fingerprint(kind)
+        if before == after:
+            return
+        if before is not None:
+            count = await self.judge.replan(kind, now)
+            log.info("replanned: cadence, quiet hours or working days changed", kind=kind, n=count)
+        await self.store.database.remember(f"planned by {kind}"[:64], after)
 
     async def _around(self, kind: str) -> Circumstances:
         return self.registry.around(kind, await self.store.operations.unsubscribed(kind))

@@ -15,7 +15,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     # these know each other by nothing but the model, so that each can be replaced alone
     frozenset({"providers", "sources", "render", "store", "settings"}),
     frozenset({"records"}),  # rows as the planner sees them
-    frozenset({"judge"}),  # what state a record is in
+    # what state a record is in, what is to come of it, and what reminders led to
+    frozenset({"judge", "outlook", "effect"}),
     frozenset({"core"}),  # what is watched, opened
     frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
     frozenset({"intake", "scan", "deliver"}),  # the three acts

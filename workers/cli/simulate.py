@@ -140,9 +140,7 @@ def _row(one: Difference) -> tuple[Any, ...]:
 
 def _plain(report: Report) -> dict[str, Any]:
     left_out = {"differences", "messages", "broken"}
-    plain = {
-        name: getattr(report, name) for name in report.__slots__ if name not in left_out
-    }
+    plain = {name: getattr(report, name) for name in report.__slots__ if name not in left_out}
     return plain | {
         "well": report.well,
         "messages": [

@@ -136,9 +136,25 @@ class Database:
 
     async def meta(self, key: str) -> str:
         """A value that the schema's first migration made."""
+        found = await self.remembered(key)
+        assert found is not None, f"{key} is made by the first migration"
+        return found
+
+    async def remembered(self, key: str) -> str | None:
+        """A value by its key, at most 64 characters; None where there is none."""
         async with self.read() as connection:
             found = await connection.execute(select(meta.c.value).where(meta.c.key == key))
-            return str(found.scalar_one())
+            return found.scalar()
+
+    async def remember(self, key: str, value: str) -> None:
+        """Keeps a value by its key."""
+        async with self.write() as connection:
+            statement = insert(connection, meta).values(key=key, value=value)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["key"], set_={"value": statement.excluded.value}
+                )
+            )
 
 
 def insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -216,24 +216,35 @@ class RecordStore:
 
     # --- planning -------------------------------------------------------------------------
 
-    async def due_partners(self, kind: str, now: datetime) -> list[tuple[str, int]]:
-        """The partners that have records due at `now`, with how many, in a steady order."""
+    async def due_partners(
+        self, kind: str, now: datetime, *, anyway: bool = False
+    ) -> list[tuple[str, int]]:
+        """The partners that have records due at `now`, with how many, in a steady order.
+
+        `anyway`: with any open records, whenever they would be looked at.
+        """
         async with self.database.read() as connection:
             rows = await connection.execute(
                 select(records.c.partner, func.count())
-                .where(_due(kind, now))
+                .where(_open(kind) if anyway else _due(kind, now))
                 .group_by(records.c.partner)
                 .order_by(records.c.partner)
             )
             return [(row[0], row[1]) for row in rows]
 
     async def due(
-        self, connection: AsyncConnection, kind: str, of: Collection[str], now: datetime
+        self,
+        connection: AsyncConnection,
+        kind: str,
+        of: Collection[str],
+        now: datetime,
+        *,
+        anyway: bool = False,
     ) -> list[Row[Any]]:
         """The due records of these partners, locked; those another scan holds are left to it."""
         rows = await connection.execute(
             select(records)
-            .where(_due(kind, now), records.c.partner.in_(list(of)))
+            .where(_open(kind) if anyway else _due(kind, now), records.c.partner.in_(list(of)))
             .order_by(records.c.partner, records.c.id)
             .with_for_update(skip_locked=True)
         )
@@ -311,6 +322,19 @@ class RecordStore:
             found.extend(await connection.execute(select(records).where(records.c.id.in_(part))))
         return found
 
+    async def unclosed(
+        self, connection: AsyncConnection, kind: str, after: int, limit: int
+    ) -> list[Row[Any]]:
+        """The records of a kind that aren't closed, by id above `after`, locked until the end."""
+        rows = await connection.execute(
+            select(records)
+            .where(records.c.kind == kind, records.c.state != "closed", records.c.id > after)
+            .order_by(records.c.id)
+            .limit(limit)
+            .with_for_update()
+        )
+        return list(rows)
+
     async def search(
         self,
         *,
@@ -369,6 +393,10 @@ class RecordStore:
         async with self.database.read() as connection:
             found = await connection.execute(select(func.count(distinct(records.c.partner))))
             return int(found.scalar_one())
+
+
+def _open(kind: str) -> Any:
+    return and_(records.c.kind == kind, records.c.state == "open")
 
 
 def _due(kind: str, now: datetime) -> Any:
