@@ -1,6 +1,7 @@
 """Payments: an approved payment request waits for the partner's invoices.
 
-Opens:      the programme's trigger status (付款申请审核通过, 待开票 …): a table, PROGRAMMES
+Opens:      its status says that invoices are due (付款申请审核通过, 待开票 …); which status that is
+            depends on the programme
 Closes:     invoice numbers reported and invoices received, or a later status; invoices that are
             rejected open it again, on a new ladder
 Deadline:   none is published, so nothing ends by itself: the ladder counts from approval

@@ -261,7 +261,7 @@ class Statement(Rule):
         return data.amount_incl_tax, data.currency
 
     def samples(self, now: datetime) -> Sequence[Sample]:
-        """One for each outcome, one in English, and one without a date."""
+        """One for each outcome, one without a date, and two in English."""
         today = now.astimezone(BEIJING).date()
         days = timedelta(days=1)
         return (
@@ -270,6 +270,14 @@ class Statement(Rule):
             _sample("DZ202610-0003", "EI_PROCUREMENT", now - 9 * days, today + 2 * days, "860.10"),
             _sample("ST-2026-10-44", "KOOGALLERY", now - days, None, "-1204.00", english=True),
             _sample("DZ202610-0004", "ACTIVITY", now - 54 * days, None, "9999.99"),
+            _sample(
+                "ST-2026-10-45",
+                "INCENTIVE",
+                now - 5 * days,
+                today + 3 * days,
+                "8420.00",
+                english=True,
+            ),
         )
 
 

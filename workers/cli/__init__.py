@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("setup", "Check everything that sending needs, and how to mend it."),
     "migrate": ("setup", "Bring the database's schema up to date."),
     "verify": ("setup", "Prove that the ledger adds up."),
+    "simulate": ("simulate", "Live a made-up year and check it against an independent oracle."),
     "completion": ("setup", "Print the shell's completion script."),
     "import": ("files", "Import records, contacts and lists from CSV or XLSX."),
     "scan": ("due", "Look for what is due and plan notifications."),
@@ -59,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     # a group of the help page: the files whose commands it shows
     "Run": ("roles",),
-    "Set up and check": ("setup",),
+    "Set up and check": ("setup", "simulate"),
     "Bring in": ("files",),
     "What is due": ("due", "outlook", "effect"),
     "Figures": ("digest",),

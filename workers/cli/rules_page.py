@@ -80,7 +80,7 @@ _HEAD = """# Rules
 
 Made by `make docs` from the rules themselves: every kind of record that is watched, who has to act
 on it, when whom is told, and what a file must hold. `duewatch rules` shows what is in force here,
-`duewatch preview <kind>` writes a message, and [extending](extending.md) says how to add a kind.
+`duewatch preview <kind>` writes a message, and [a new rule](a-new-rule.md) adds a kind.
 
 Deadlines and working days are Beijing's. Stages of days are told at the time that is given, of the
 recipient's own zone; stages of hours at that very instant. Only the latest stage whose time has
@@ -106,9 +106,10 @@ def _overview(rules: Mapping[str, Rule]) -> str:
 
 
 def _section(rule: Rule, links: Sequence[str]) -> str:
-    doc = inspect.getdoc(sys.modules[type(rule).__module__]) or ""
+    module = sys.modules[type(rule).__module__]
+    doc = inspect.getdoc(module) or ""
     summary, _, rest = doc.partition("\n")
-    said = [(heading, text) for heading, text in _headings(rest)]
+    said = list(_headings(rest))
     if rule.derives_from:
         kinds = ", ".join(_kind(one) for one in rule.derives_from)
         said.append(("Derived from", f"{kinds}: no file or event brings it"))
@@ -120,7 +121,7 @@ def _section(rule: Rule, links: Sequence[str]) -> str:
         "",
         f"## {english} · {chinese}",
         "",
-        f"{summary.partition(': ')[2][:1].upper()}{summary.partition(': ')[2][1:]}",
+        f"{summary} [Source](../{module.__name__.replace('.', '/')}.py).",
         "",
         *(f"- **{heading}**: {text}" for heading, text in said),
         "",

@@ -59,9 +59,9 @@ def simulate_command(
     """Live a made-up year of the partner centre and check it against an independent oracle.
 
     The clock is virtual, the product is real: records come in, are scanned and told of, on a
-    throw-away database and into a local inbox. The settings file isn't used, and nothing leaves this
-    machine. Exit code 1 when anything was missing, double, moot or at the wrong time, or when the
-    ledger doesn't add up.
+    throw-away database and into a local inbox. The settings file isn't used, and nothing leaves
+    this machine. Exit code 1 when anything was missing, double, moot or at the wrong time, or when
+    the ledger doesn't add up.
     """
     from workers.simulation.life import life
     from workers.simulation.run import simulate

@@ -208,7 +208,8 @@ class Language:
         sign = self.forms.currencies.get(currency)
         if sign is None:
             return str(format_currency(amount, currency, locale=self.locale))
-        return f"{sign}{amount:,.2f}" if amount >= 0 else f"-{sign}{-amount:,.2f}"
+        # The minus stands at the digits: before a sign or a code a line may break after it.
+        return f"{sign}{amount:,.2f}"
 
     def date(self, at: datetime, zone: str, pattern: str) -> str:
         """The day of an instant in a named zone."""
@@ -253,14 +254,14 @@ class Language:
     def time_left(self, at: datetime, now: datetime) -> str:
         """In 2 days, 2 天后: whole units, rounded so that it never promises more than there is.
 
-        Days from 48 hours on (24 for what is past), hours from 2 hours on, else minutes.
+        Days from 48 hours on (24 for what is past), hours from 2 hours on (1), else minutes.
         """
         left = at - now
         size = abs(left)
         unit, name = (_MINUTE, "minute")
         if size >= (2 if left > timedelta(0) else 1) * _DAY:
             unit, name = _DAY, "day"
-        elif size >= 2 * _HOUR:
+        elif size >= (2 if left > timedelta(0) else 1) * _HOUR:
             unit, name = _HOUR, "hour"
         whole = (size // unit) * unit * (1 if left >= timedelta(0) else -1)
         text = format_timedelta(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 PARTNER, CONTACT, LINE = "partner", "contact", "line"
 UNSUBSCRIBED = "unsubscribed"
-"""A person wants no more of one kind by one channel: channel, address, kind (`*`: of all)."""
+"""A person wants no more of one kind by one channel: channel, address, kind (`*`: of all), partner."""
 
 
 class Event(NamedTuple):

@@ -81,15 +81,10 @@ class Life:
 
 
 def _family(event: Event) -> int:
+    """The number of the family of partners that an event is about."""
     data = event.data
-    named = data.get("partner") or data.get("payment") or data.get("address") or data["ref"]
-    return family_of(str(named))
-
-
-def family_of(text: str) -> int:
-    """The number of the family of partners that a ref or address of the made-up life belongs to."""
-    digits = "".join(c if c.isdigit() else " " for c in text.upper().partition("P")[2]).split()
-    return int(digits[0]) // FAMILY
+    named = data.get("partner") or data.get("payment") or data["ref"]
+    return int(str(named).partition("P")[2].partition("-")[0]) // FAMILY
 
 
 def life(

@@ -18,9 +18,19 @@ from workers.simulation.events import Event
 # is planned then and its delivery.
 HANDED_ON = (time(8, 50), time(9, 1), time(9, 31), time(14, 15))
 # What a producer may leave out of a later event: it keeps its value then.
-MAY_BE_LEFT_OUT = (
-    "url period solution progress discount path expected_amount link_label owner inviter lead"
-).split()
+MAY_BE_LEFT_OUT = [
+    "url",
+    "period",
+    "solution",
+    "progress",
+    "discount",
+    "path",
+    "expected_amount",
+    "link_label",
+    "owner",
+    "inviter",
+    "lead",
+]
 
 
 @dataclass(slots=True)

@@ -112,9 +112,18 @@ class Report:
         return whole
 
 
-SUMS = (
-    "events expected found in_digests moot_expected moot_dropped stopped kept instants scans"
-).split()
+SUMS = [
+    "events",
+    "expected",
+    "found",
+    "in_digests",
+    "moot_expected",
+    "moot_dropped",
+    "stopped",
+    "kept",
+    "instants",
+    "scans",
+]
 
 
 def compare(life: Life, verdict: Verdict, lived: Lived) -> Report:

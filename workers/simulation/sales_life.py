@@ -1,4 +1,4 @@
-"""What happens to a partner's customers: invitations, registrations, opportunities, tasks, offers."""
+"""What happens to a partner's customers: they are invited, registered, won, and looked after."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def opportunities(pen: Pen) -> Iterator[Event]:
         yield from history.events
 
 
-def _progress(pen: Pen, common: dict[str, object], accepted: datetime) -> Iterator[Event]:
+def _progress(pen: Pen, common: dict[str, str | None], accepted: datetime) -> Iterator[Event]:
     data = {**common, "accepted_at": accepted, "status": "IN_PROGRESS"}
     history = History(pen, "opportunity_progress", data)
     at = history.at(accepted)

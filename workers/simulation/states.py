@@ -76,23 +76,24 @@ class Known:
 
     def named(self, thing: Thing, kind: str) -> Iterator[Thing]:
         """The records of a kind that this one names, as far as they are known."""
-        for key in names(thing):
+        for key in names(thing.kind, thing.data):
             if key[0] == kind and key in self.things:
                 yield self.things[key]
 
 
-def names(thing: Thing) -> list[Key]:
-    """The records that this one has to do with."""
-    data = thing.data
-    if thing.kind == "invitation":
+def names(kind: str, data: dict[str, Any]) -> list[Key]:
+    """The records that one of a kind has to do with, by its fields."""
+    if not data:
+        return []
+    if kind == "invitation":
         wanted = data.get("registration")
         return [("pre_registration", wanted)] if wanted else []
-    if thing.kind == "payment":
+    if kind == "payment":
         bills = list(data.get("bill_ids") or ())[:200]
-        return [(kind, bill) for kind in ("statement", "incentive") for bill in bills]
-    if thing.kind == "opportunity_progress":
+        return [(of, bill) for of in ("statement", "incentive") for bill in bills]
+    if kind == "opportunity_progress":
         return [("opportunity", data["ref"])]
-    if thing.kind == "delivery_feedback":
+    if kind == "delivery_feedback":
         return [("project_registration", data["ref"])]
     return []
 
@@ -104,7 +105,6 @@ def state(thing: Thing, known: Known) -> str:
 
 
 def _with_others(thing: Thing, known: Known, own: str) -> str:
-    data = thing.data
     if thing.kind == "invitation":
         ends = known.named(thing, "pre_registration")
         over = any(one.data["status"] in {"ASSOCIATED", "CANCELLED"} for one in ends)
@@ -125,7 +125,6 @@ def _with_others(thing: Thing, known: Known, own: str) -> str:
         if thing.kind == "payment" and own == "open":
             bills = known.named(thing, "statement")
             return "held" if any(one.data["status"] == "CANCELLED" for one in bills) else own
-    del data
     return "closed" if over else own
 
 
@@ -136,29 +135,32 @@ def own_state(thing: Thing, known: Known) -> str:
         return "closed" if data.get("gone") else "open"
     if kind == "payment":
         return _payment_state(data, known.lines.get(data["ref"], {}))
+    if (special := _special_state(kind, data)) is not None:
+        return special
     status = data["status"]
-    if kind in {"voucher", "cash_coupon", "coupon_quota"} and Decimal(data["balance"]) <= 0:
-        return "closed"
-    if kind == "incentive":
-        if Decimal(data["total_incl_tax"]) <= 0:
-            return "closed"
-        if status == "PAID":
-            return "open" if data.get("list_available_at") else "waiting"
-    if kind == "invitation":
-        if status == "FAILED":
-            return "open" if failure(data) else "held"
-        if (
-            status == "PENDING"
-            and data["origin"] == "ACTIVITY"
-            and not data.get("activity_ends_at")
-        ):
-            return "held"
-    if kind == "statement" and status == "PENDING" and data.get("feedback_open"):
-        return "paused"
     for words, found in ((OPEN, "open"), (WAITING, "waiting"), (PAUSED, "paused")):
         if status in words.get(kind, "").split():
             return found
     return "closed"
+
+
+def _special_state(kind: str, data: dict[str, Any]) -> str | None:
+    """What the status alone doesn't say."""
+    status, none_left = data["status"], False
+    if kind in {"voucher", "cash_coupon", "coupon_quota"}:
+        none_left = Decimal(data["balance"]) <= 0
+    elif kind == "incentive":
+        none_left = Decimal(data["total_incl_tax"]) <= 0
+    if none_left:
+        return "closed"
+    if kind == "incentive" and status == "PAID":
+        return "open" if data.get("list_available_at") else "waiting"
+    if kind == "statement" and status == "PENDING" and data.get("feedback_open"):
+        return "paused"
+    if kind == "invitation" and status == "FAILED":
+        return "open" if failure(data) else "held"
+    unknown_end = data.get("origin") == "ACTIVITY" and not data.get("activity_ends_at")
+    return "held" if unknown_end and status == "PENDING" else None
 
 
 def failure(data: dict[str, Any]) -> str | None:
@@ -230,7 +232,12 @@ def opened_at(thing: Thing) -> datetime:
         found = data.get("list_available_at")
     elif kind == "delivery_feedback" and data["status"] == "REJECTED":
         found = data.get("rejected_at")
-    return found or data[OPENED[kind]]  # type: ignore[no-any-return]
+    return found or _instant(data, OPENED[kind])
+
+
+def _instant(data: dict[str, Any], name: str) -> datetime:
+    found: datetime = data[name]
+    return found
 
 
 def last_day(thing: Thing) -> date | None:
@@ -271,7 +278,7 @@ def deadline(thing: Thing, known: Known) -> datetime | None:
         return end(data["expires_at"])
     if kind == "exclusive_offer":
         pending = data["status"] == "PENDING"
-        return data["starts_at"] if pending else end(data.get("ends_at"))
+        return _instant(data, "starts_at") if pending else end(data.get("ends_at"))
     if kind == "pre_registration":
         found = end(data.get("expires_at")) or data["registered_at"] + 15 * DAY
     elif kind == "member_invitation":
@@ -285,7 +292,7 @@ def deadline(thing: Thing, known: Known) -> datetime | None:
 def _no_later(found: datetime | None, data: dict[str, Any]) -> datetime | None:
     """Of what is known to be over, no later than that was known."""
     if found is not None and data.get("status") in DEAD and data.get("updated_at"):
-        return min(found, data["updated_at"])
+        return min(found, _instant(data, "updated_at"))
     return found
 
 

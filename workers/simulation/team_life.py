@@ -11,7 +11,16 @@ from workers.simulation.days import DAY, here
 from workers.simulation.events import CONTACT, PARTNER, UNSUBSCRIBED, Event
 from workers.simulation.pen import History, Pen
 
-ROLES = "administrator sales finance supervisor delivery partner_manager sales finance".split()
+ROLES = [
+    "administrator",
+    "sales",
+    "finance",
+    "supervisor",
+    "delivery",
+    "partner_manager",
+    "sales",
+    "finance",
+]
 ZONES = (
     *("Asia/Shanghai",) * 40,
     "Asia/Singapore",
@@ -114,7 +123,7 @@ def _changes(pen: Pen, data: dict[str, Any], came: datetime) -> Iterator[Event]:
         address = data["mail" if channel == "mail" else "mobile"]
         kind = "*" if pen.maybe(0.1) else pen.chance.choice(KINDS.split())
         if address and "*" not in address:
-            said = {"channel": channel, "address": address, "kind": kind}
+            said = {"channel": channel, "address": address, "kind": kind, "partner": pen.partner}
             yield Event(pen.after(came, 30, 300), UNSUBSCRIBED, said)
 
 

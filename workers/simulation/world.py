@@ -79,17 +79,13 @@ class World(Known):
             elif event.kind == CONTACT:
                 self._contact(at, event.data)
             elif event.kind == LINE:
-                ref, number = event.data["payment"], event.data["line"]
-                self.lines[ref][number] = event.data
-                if ("payment", ref) in self.things:
-                    self._changed(at, self.things["payment", ref])
-                    touched.add(self.things["payment", ref].data["partner"])
+                touched |= {str(self._line(at, event.data))}
             elif event.kind == UNSUBSCRIBED:
                 data = event.data
                 self.unsubscribed.add((data["channel"], data["address"], data["kind"]))
             elif self._record(at, event):
                 touched.add(event.data["partner"])
-        for partner in sorted(touched):
+        for partner in sorted(touched - {"None"}):
             self._derive(at, partner)
 
     def _partner(self, at: datetime, data: dict[str, Any]) -> None:
@@ -129,25 +125,60 @@ class World(Known):
         after = _merged(before, event.data)
         if _is_older(after, before):
             return False
-        if thing is None:
-            thing = self.things[key] = Thing(event.kind, after)
-            self.of_partner[after["partner"]][event.kind][key] = thing
-        elif _content(after) == _content(before):
+        if thing is not None and _content(after) == _content(before):
             thing.data = after
             return False
-        for other in names(thing):
-            self.named_by[other].discard(key)
+        if thing is None:
+            thing = Thing(event.kind, after)
+            self.of_partner[after["partner"]][event.kind][key] = thing
+        near = self._near(key, before, after)
+        stood = {one.key: self._judgement(one) for one in near}
+        self.things[key] = thing
         thing.data = after
-        for other in names(thing):
+        for other in names(thing.kind, before):
+            self.named_by[other].discard(key)
+        for other in names(thing.kind, after):
             self.named_by[other].add(key)
-        self._changed(at, thing)
+        self._look_at(at, thing, near, stood)
         return True
 
-    def _changed(self, at: datetime, thing: Thing) -> None:
+    def _line(self, at: datetime, data: dict[str, Any]) -> str | None:
+        """A line of a payment's list; the payment's partner where that is known."""
+        key = ("payment", str(data["payment"]))
+        thing = self.things.get(key)
+        near = [] if thing is None else self._near(key, thing.data, thing.data)
+        stood = {one.key: self._judgement(one) for one in near}
+        rows = self.lines[key[1]]
+        if rows.get(data["line"]) == data:
+            return None
+        rows[data["line"]] = data
+        if thing is None:
+            return None
+        self._look_at(at, thing, near, stood)
+        return str(thing.data["partner"])
+
+    def _near(self, key: Key, *datas: dict[str, Any]) -> list[Thing]:
+        """The known records that a record names by any of these data, and those that name it."""
+        keys = [other for data in datas if data for other in names(key[0], data)]
+        keys += self.named_by.get(key, ())
+        return [self.things[other] for other in dict.fromkeys(keys) if other in self.things]
+
+    def _judgement(self, thing: Thing) -> tuple[str, datetime | None]:
+        return state(thing, self), deadline(thing, self)
+
+    def _look_at(
+        self,
+        at: datetime,
+        thing: Thing,
+        near: Iterable[Thing],
+        stood: dict[Key, tuple[str, datetime | None]],
+    ) -> None:
+        """A changed record is looked at again, and of its neighbours those it makes a change to."""
         thing.done = False
-        others = [*names(thing), *self.named_by.get(thing.key, ())]
-        for one in [thing, *(self.things[key] for key in others if key in self.things)]:
-            self.look(one, at)
+        self.look(thing, at)
+        for one in near:
+            if not one.done and self._judgement(one) != stood[one.key]:
+                self.look(one, at)
 
     # --- what is derived ------------------------------------------------------------------
 

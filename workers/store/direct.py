@@ -70,8 +70,10 @@ class DirectConnection:
         self._tx = _Jobs()
 
     def __await__(self) -> Generator[Any, None, DirectConnection]:
+        return self._there().__await__()
+
+    async def _there(self) -> DirectConnection:
         return self
-        yield
 
     def cursor(self) -> DirectCursor:
         return DirectCursor(self._conn.cursor())
