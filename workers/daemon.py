@@ -18,6 +18,7 @@ from schedules.clock import Ticker, missed_firings
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
 from workers.operations_digest import make_due
+from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
 from workers.web import serve as serve_web
 
@@ -60,7 +61,9 @@ async def serve(
         parts: list[asyncio.Task[None]] = []
         if "worker" in roles:
             app.bell.listen(app.delivery.ring)
-            parts.append(asyncio.create_task(app.delivery.run(stopping), name="worker"))
+            gate = Gate(app.store, app.settings, app.clock)
+            sending = send_behind(gate, app.delivery, stopping)
+            parts.append(asyncio.create_task(sending, name="worker"))
         if "scheduler" in roles:
             parts.append(asyncio.create_task(_schedule(app, stopping), name="scheduler"))
         log.info("ready", roles=sorted(roles))
@@ -111,9 +114,15 @@ async def _make_digests(app: App) -> None:
 
 async def _fire(app: App, kind: str, fire_at: datetime) -> None:
     try:
+        tolerance = app.settings.scheduler.clock_tolerance_s
+        if trouble := await clock_trouble(app.store, app.clock, tolerance):
+            log.error("not fired", kind=kind, fire_at=str(fire_at), why=trouble)
+            return
         last = await app.store.outbox.last_firing(kind)
         missed = missed_firings(last, app.clock(), app.registry.cadences[kind].scan_every)
-        await app.scan.run(kind, trigger="clock", fire_at=fire_at, missed=missed)
+        done = await app.scan.run(kind, trigger="clock", fire_at=fire_at, missed=missed)
+        if done is not None and missed:
+            log.warning("caught up", kind=kind, missed=missed, planned=done.planned, last=str(last))
     except Exception as error:
         # The next tick looks again: what is due stays due.
         log.error("scan failed", kind=kind, error=type(error).__name__, detail=str(error)[:200])

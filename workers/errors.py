@@ -20,6 +20,7 @@ The class decides what happens next; the text says the thing, the place and the 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 
 class DuewatchError(Exception):
@@ -67,11 +68,23 @@ class ProviderError(DuewatchError):
 
 
 class TransientError(ProviderError):
-    """The provider can't take it now. `retry_after` is its wish, or None when it stated none."""
+    """The provider can't take it now. `retry_after` is its wish, or None when it stated none.
 
-    def __init__(self, text: str, *, reply: str = "", retry_after: timedelta | None = None) -> None:
+    `trouble` says whose it is: the `provider`'s, so that others would be refused alike; `access`,
+    where it refused the login; or the `recipient`'s alone.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        reply: str = "",
+        retry_after: timedelta | None = None,
+        trouble: Literal["provider", "access", "recipient"] = "provider",
+    ) -> None:
         super().__init__(text, reply=reply)
         self.retry_after = retry_after
+        self.trouble = trouble
 
 
 class PermanentError(ProviderError):

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -51,6 +52,13 @@ class Web(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 is every interface.")
     port: int = Field(8025, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port of /healthz, /readyz and /metrics where a worker or scheduler runs "
+        "alone; 0 takes a free one, none serves none.",
+    )
     api_token: SecretStr | None = Field(
         None,
         description="Bearer token for /v1 and /inbox from other machines. "
@@ -62,13 +70,18 @@ class Mail(_Section):
     """Mail: who sends it and which providers carry it."""
 
     providers: tuple[str, ...] = Field(
-        ("inbox",), min_length=1, description="Names of [providers.*] in order; the first is used."
+        ("inbox",),
+        min_length=1,
+        description="Names of [providers.*] in order; the next takes over from one in trouble.",
     )
     sender: str = Field(
         "Duewatch <duewatch@localhost.localdomain>", description="From: name and address."
     )
     reply_to: str = Field("", description="Reply-To address; empty for none.")
     domain: str = Field("", description="Right side of Message-IDs; empty: the sender's domain.")
+    per_domain_per_minute: int = Field(
+        6000, ge=0, description="Mails to one recipient domain a minute, all workers; 0: any."
+    )
     quiet_hours: Quiet = Field("none", description="Hours of the recipient without mail.")
 
 
@@ -76,7 +89,9 @@ class Sms(_Section):
     """SMS: signature, length and which providers carry it."""
 
     providers: tuple[str, ...] = Field(
-        ("inbox",), min_length=1, description="Names of [providers.*] in order; the first is used."
+        ("inbox",),
+        min_length=1,
+        description="Names of [providers.*] in order; the next takes over from one in trouble.",
     )
     signature: str = Field("伙伴中心", max_length=20, description="Shown in 【】 before the text.")
     signatures: dict[str, str] = Field(
@@ -87,6 +102,13 @@ class Sms(_Section):
     )
     per_number_a_day: int = Field(
         50, ge=1, description="Most SMS to one number in 24 hours; more wait."
+    )
+    price_per_part: Decimal = Field(
+        Decimal(0), ge=0, description="What a part of an SMS costs, in `currency`."
+    )
+    currency: str = Field("CNY", pattern="^[A-Z]{3}$", description="Of the price (ISO 4217).")
+    money_a_day: Decimal | None = Field(
+        None, gt=0, description="Most to spend on a day of Beijing; the rest waits for the next."
     )
     quiet_hours: Quiet = Field("21:00-08:00", description="Hours of the recipient without SMS.")
 
@@ -114,6 +136,27 @@ class Delivery(_Section):
     )
     lease_s: float = Field(
         15.0, ge=2, le=600, description="Seconds until a dead worker's messages are taken over."
+    )
+    share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Most of `concurrency` that one provider, or one mail domain, may hold.",
+    )
+    breaker_failures: int = Field(
+        5, ge=1, le=1000, description="Failures in a row after which a provider is left alone."
+    )
+    breaker_rate: float = Field(
+        0.5, gt=0, le=1, description="Or this share of failures, of 20 or more within a minute."
+    )
+    breaker_open_s: float = Field(
+        30.0,
+        gt=0,
+        le=86400,
+        description="Seconds until a failing provider is tried by one message; doubled each time.",
+    )
+    breaker_longest_s: float = Field(
+        900.0, gt=0, le=86400, description="Most seconds between two such tries."
     )
     attempts: int = Field(10, ge=1, le=50, description="Tries before a message has failed.")
     first_retry_s: float = Field(60.0, gt=0, description="Seconds to the second try; then doubled.")
@@ -151,6 +194,68 @@ class Logs(_Section):
         "auto", description="auto: console on a terminal, else json."
     )
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+
+
+class Scheduler(_Section):
+    """The clock."""
+
+    clock_tolerance_s: float = Field(
+        60.0,
+        ge=0,
+        description="Most seconds between this machine's clock and the database's; with more "
+        "nothing is scanned or sent from here. 0: they aren't compared.",
+    )
+
+
+class State(_Section):
+    """What this machine knows of the database, to notice that an old backup was restored."""
+
+    file: Path | None = Field(
+        None,
+        description="File kept outside the database and its backups; empty: duewatch.state beside "
+        "the SQLite file, or in the working folder.",
+    )
+    required: bool = Field(
+        False,
+        description="true: a machine without that file sends nothing on a database which has sent "
+        "already, until duewatch resume-after-restore.",
+    )
+
+
+class Retention(_Section):
+    """How long what is over is kept; duewatch prune removes what is older."""
+
+    messages_days: int = Field(
+        400,
+        ge=31,
+        description="Days after its last change that a message of closed records is kept, with "
+        "its attempts and receipts.",
+    )
+    inbox_days: int = Field(90, ge=1, description="Days that the local inbox keeps its copies.")
+    events_days: int = Field(
+        400, ge=31, description="Days in which a repeated event is known to be one."
+    )
+    runs_days: int = Field(400, ge=7, description="Days that scans are listed.")
+    audit_days: int = Field(1200, ge=31, description="Days that the audit is kept.")
+
+
+class Traces(_Section):
+    """OpenTelemetry traces; they need `pip install duewatch[traces]`."""
+
+    endpoint: str = Field(
+        "",
+        description="Address of an OTLP/HTTP collector, as http://collector:4318; empty: no traces.",
+    )
+    sample: float = Field(
+        0.1, ge=0, le=1, description="Share of the traces begun here that is kept, 0 to 1."
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+            raise ValueError("must begin with http:// or https:// and name a host, or be empty")
+        return value.rstrip("/")
 
 
 class TellSettings(_Section):
@@ -213,6 +318,10 @@ class Settings(_Section):
     links: Links = Links()
     calendar: Calendar = Calendar()
     logs: Logs = Logs()
+    traces: Traces = Traces()
+    scheduler: Scheduler = Scheduler()
+    state: State = State()
+    retention: Retention = Retention()
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="One table a provider; `type` defaults to its name."
     )

@@ -232,7 +232,7 @@ class Statement(Rule):
         dated = record.deadline.at is not None
         if dated and stage.when.anchor == "opened":
             return "the statement has a deadline, and the days before it are told instead"
-        if stage.name == "waiting" and record.deadline.effect is not Effect.BLOCK:
+        if stage.name == "waiting" and record.deadline.effect != Effect.BLOCK:
             return "nothing waits once the deadline has passed"
         return super().applies(stage, record)
 

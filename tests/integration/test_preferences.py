@@ -25,8 +25,8 @@ from tests.product import (
     partner,
     payment,
     planned,
-    states,
     statement,
+    states,
 )
 from workers.app import App
 from workers.settings import Web

@@ -255,3 +255,17 @@ async def test_a_deadline_that_is_moved_is_told_of_in_time_again(
 
         history = await app.store.operations.history(1)
         assert [row.stage for row in history] == ["T-2", "T-5", "T-2", "T-0", "ended"]
+
+
+async def test_a_settlement_that_waits_is_called_to_mind_again_out_of_the_store(
+    database_url: str, clock: FakeClock
+) -> None:
+    # What happens at a deadline comes back from a database as plain text.
+    async with opened(database_url, clock) as app:
+        waits = statement(statement_kind="EI_PROCUREMENT", confirm_by="2026-11-23")
+        await app.intake.take([contact(), contact("C2", "administrator"), waits])
+        for day in range(10):
+            clock.set(NOW + day * DAY)
+            await app.scan.run("statement")
+            await app.delivery.drain()
+        assert len(await inbox(app)) == 4, "ended, and waiting five working days later, to both"

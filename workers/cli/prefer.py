@@ -128,9 +128,9 @@ def _may_come(person: _Person, wished: Switch) -> None:
             )
 
 
-def _always(app: Core, row: Row[Any]) -> list[str]:
-    """The stages of what is off that come all the same."""
-    if row.by != RECIPIENT and row.kind == "*":
+def _always(app: Core, person: _Person, row: Row[Any]) -> list[str]:
+    """The stages of what is off that come all the same, unless nothing at all comes any more."""
+    if any(one.kind == "*" and one.channel == row.channel for one in person.off):
         return []
     cadence = app.registry.cadences.get(row.kind)
     return [
@@ -165,7 +165,7 @@ def _as_json(app: Core, person: _Person, changes: Sequence[str]) -> dict[str, An
                 "by": one.by,
                 "reason": one.reason,
                 "since": one.created_at,
-                "comes_all_the_same": _always(app, one),
+                "comes_all_the_same": _always(app, person, one),
             }
             for one in person.off
         ],
@@ -197,7 +197,7 @@ def _show(app: Core, person: _Person) -> None:
                     one.created_at,
                     one.by,
                     one.reason,
-                    ", ".join(_always(app, one)),
+                    ", ".join(_always(app, person, one)),
                 )
                 for one in person.off
             ],

@@ -34,7 +34,7 @@ from workers.events import EventIntake, EventResult
 from workers.importing import Imported, import_file
 from workers.logs import configure_logs
 from workers.operations_digest import gather, make, partners_of
-from workers.settings import Brand, Digest, Mail, Settings, Sms, Web
+from workers.settings import Brand, Digest, Mail, Scheduler, Settings, Sms, Web
 
 FOLDER = Path("demo-data")
 DATABASE = "demo.db"
@@ -125,6 +125,8 @@ def _settings(database: Path, port: int) -> Settings:
     return Settings(
         database_url=f"sqlite:///{database.resolve()}",
         web=Web(host=HOST, port=port),
+        # The demo's time begins on a working morning, whatever the database's clock says.
+        scheduler=Scheduler(clock_tolerance_s=0),
         mail=Mail(
             sender="Partner Centre <reminders@vendor.example>", reply_to="partners@vendor.example"
         ),
@@ -178,7 +180,7 @@ def _folder_of_its_own(folder: Path) -> Iterator[None]:
 def _clear(folder: Path, data: DemoData) -> None:
     """Removes what an earlier demo left, and nothing else."""
     database = [f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal")]
-    for name in (*database, *(file.name for file in data.files)):
+    for name in (*database, "duewatch.state", *(file.name for file in data.files)):
         (folder / name).unlink(missing_ok=True)
 
 

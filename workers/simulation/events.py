@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 PARTNER, CONTACT, LINE = "partner", "contact", "line"
 UNSUBSCRIBED = "unsubscribed"
-"""A person wants no more of one kind by one channel: channel, address, kind (`*`: of all), partner."""
+"""A person wants no more of a kind by a channel: channel, address, kind (`*`: all), partner."""
 
 
 class Event(NamedTuple):

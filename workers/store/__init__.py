@@ -4,6 +4,9 @@ engine      connections, transactions, schema versions
 tables      what a row means
 records     partners, contacts, records and their lists
 relations   which records have to do with each other
+breakers    which providers are left alone for a while
+limits      how much may go out now, and for how much money
+lanes       what is claimed next: urgent first, then each rule its share
 outbox      runs, notifications, occurrences, attempts: planned, claimed, begun, finished
 inbox       what the local inbox kept, as it is read
 faults      a database that is away, told from a wrong statement
@@ -19,10 +22,12 @@ from __future__ import annotations
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers.store.breakers import Breakers
 from workers.store.effects import Effects
 from workers.store.engine import Database
 from workers.store.faults import is_away, is_deadlock
 from workers.store.inbox import InboxPages
+from workers.store.limits import Limits
 from workers.store.operations import Operations
 from workers.store.outbox import Outbox
 from workers.store.preferences import PreferenceStore
@@ -38,6 +43,8 @@ class Store:
         self.records = RecordStore(database)
         self.relations = RelationStore()
         self.outbox = Outbox(database)
+        self.breakers = Breakers(database)
+        self.limits = Limits(database)
         self.operations = Operations(database)
         self.inbox = InboxPages(database)
         self.effects = Effects(database)

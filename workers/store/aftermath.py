@@ -18,6 +18,15 @@ from workers.store.tables import Instant, attempts, notifications, receipts, sup
 S = NotificationState
 
 
+def database_now(database: Database, plus: timedelta = timedelta(0)) -> ColumnElement[datetime]:
+    """The database's own clock, plus a span."""
+    seconds = plus.total_seconds()
+    if database.dialect == "sqlite":
+        form = "%Y-%m-%dT%H:%M:%f000Z"
+        return literal_column(f"strftime('{form}', 'now', '{seconds:+.3f} seconds')", Instant)
+    return literal_column(f"(clock_timestamp() + interval '{seconds:.3f} seconds')", Instant)
+
+
 class Aftermath:
     """Statements on what is in flight or was accepted."""
 
@@ -25,12 +34,7 @@ class Aftermath:
         self.database = database
 
     def _db_now(self, plus: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-        """The database's own clock, plus a span."""
-        seconds = plus.total_seconds()
-        if self.database.dialect == "sqlite":
-            form = "%Y-%m-%dT%H:%M:%f000Z"
-            return literal_column(f"strftime('{form}', 'now', '{seconds:+.3f} seconds')", Instant)
-        return literal_column(f"(clock_timestamp() + interval '{seconds:.3f} seconds')", Instant)
+        return database_now(self.database, plus)
 
     async def sweep(
         self, repeatable: Collection[str], max_attempts: int, now: datetime

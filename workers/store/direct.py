@@ -17,20 +17,20 @@ from sqlalchemy import event
 from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 
 
-class DirectCursor:
+class _Cursor:
     """A cursor whose coroutines never wait."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
 
-    async def __aenter__(self) -> DirectCursor:
+    async def __aenter__(self) -> _Cursor:
         return self
 
-    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> DirectCursor:
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
         self._cursor.execute(sql, parameters)
         return self
 
-    async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> DirectCursor:
+    async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> _Cursor:
         self._cursor.executemany(sql, parameters)
         return self
 
@@ -61,7 +61,7 @@ class _Jobs:
         future.set_result(work())
 
 
-class DirectConnection:
+class _Connection:
     """A connection whose coroutines never wait; awaited once to be there, as the driver's is."""
 
     def __init__(self, database: str) -> None:
@@ -69,14 +69,14 @@ class DirectConnection:
         self._connection: sqlite3.Connection | None = self._conn
         self._tx = _Jobs()
 
-    def __await__(self) -> Generator[Any, None, DirectConnection]:
+    def __await__(self) -> Generator[Any, None, _Connection]:
         return self._there().__await__()
 
-    async def _there(self) -> DirectConnection:
+    async def _there(self) -> _Connection:
         return self
 
-    def cursor(self) -> DirectCursor:
-        return DirectCursor(self._conn.cursor())
+    def cursor(self) -> _Cursor:
+        return _Cursor(self._conn.cursor())
 
     async def commit(self) -> None:
         self._conn.commit()
@@ -106,7 +106,7 @@ def in_this_thread(database: Path) -> Iterator[None]:
 
     def connect(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> None:
         if arguments and Path(arguments[0]) == database:
-            options["async_creator_fn"] = lambda *_, **__: DirectConnection(str(database))
+            options["async_creator_fn"] = lambda *_, **__: _Connection(str(database))
 
     event.listen(SQLiteDialect_aiosqlite, "do_connect", connect)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +17,17 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from workers.errors import SettingsError, UnavailableError
+from workers.store.faults import is_deadlock, is_lock_timeout
 from workers.store.tables import meta
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
+COMPATIBLE_FROM = "compatible_from"
+"""The oldest schema version whose programs may work on the schema as it stands."""
+MIGRATION_LOCK_S = 5
+"""How long a migration waits for a table on PostgreSQL, with everybody behind it, before it steps
+aside and tries again."""
+MIGRATION_TRIES = 24
 
 
 class Database:
@@ -70,6 +78,16 @@ class Database:
                 yield connection
 
     @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction that only reads, and whose statements all see the same instant."""
+        async with self.engine.connect() as connection:
+            if self.dialect != "sqlite":  # there every transaction that reads is one
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            yield connection
+
+    @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that only reads: a snapshot that isn't held up by writers."""
         async with self.engine.connect() as connection:
@@ -88,28 +106,64 @@ class Database:
     async def _bring_up_to_date(self, migrate: bool) -> None:
         async with self.read() as connection:
             await connection.execute(text("SELECT 1"))
-        present, wanted = await self.schema_version(), newest_version()
-        if present == wanted:
+        present = await self.schema_version()
+        if not await self._misfit(present):
             return
-        if present is not None and present > wanted:
-            raise SettingsError(
-                f"database_url: the schema is version {present}, newer than this program's "
-                f"{wanted}: install the newer Duewatch"
-            )
-        if not migrate:
-            raise SettingsError(
-                f"database_url: the schema is version {present or 'none'}, this program wants "
-                f"{wanted}: run duewatch migrate"
-            )
+        if not migrate or (present is not None and present > newest_version()):
+            raise SettingsError(f"database_url: {await self._misfit(present)}")
         await self.migrate()
 
+    async def misfit(self) -> str:
+        """Why this program can't work on the schema as it stands, with the remedy; "" if it can.
+
+        A newer schema fits as long as its migrations only added what this program can do without
+        (each migration's `compatible_from`), so that old and new versions run side by side.
+        """
+        return await self._misfit(await self.schema_version())
+
+    async def _misfit(self, present: str | None) -> str:
+        wanted = newest_version()
+        if present == wanted:
+            return ""
+        if present is None or present < wanted:
+            return (
+                f"the schema is version {present or 'none'}, this program wants {wanted}: "
+                "run duewatch migrate"
+            )
+        since = await self.remembered(COMPATIBLE_FROM)
+        if since is not None and since <= wanted:
+            return ""
+        return (
+            f"the schema is version {present}, newer than this program's {wanted}, and works with "
+            f"programs of {since or present} and later: install the newer Duewatch"
+        )
+
     async def migrate(self) -> str:
-        """Brings the schema to the newest version, which it returns; several may do so at once."""
+        """Brings the schema to the newest version, which it returns; several may do so at once.
+
+        Workers may be at work meanwhile: where one holds a table, it steps aside and tries again.
+        """
+        for _ in range(MIGRATION_TRIES):
+            try:
+                return await self._migrate()
+            except DBAPIError as error:
+                if not (is_deadlock(error) or is_lock_timeout(error)):
+                    raise
+            await asyncio.sleep(0.5)
+        return await self._migrate()
+
+    async def _migrate(self) -> str:
         from workers.store.migrations.env import upgrade  # Alembic: 100 ms, only when needed
 
         # One transaction: whoever finds the schema finds these values too.
         async with self._migrating() as connection:
             await connection.run_sync(upgrade)
+            since = insert(connection, meta).values(key=COMPATIBLE_FROM, value=compatible_from())
+            await connection.execute(
+                since.on_conflict_do_update(
+                    index_elements=["key"], set_={"value": since.excluded.value}
+                )
+            )
             for key, value in (
                 ("link_key", secrets.token_hex(32)),
                 ("epoch", secrets.token_hex(8)),
@@ -123,6 +177,7 @@ class Database:
         async with self.write() as connection:
             if self.dialect == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(740211)"))
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_S}s'"))
             yield connection
 
     async def clock(self) -> datetime:
@@ -172,6 +227,18 @@ def shown_url(url: str) -> str:
 def newest_version() -> str:
     """The version of the newest migration, from its file's name."""
     return max(path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def compatible_from() -> str:
+    """The oldest schema version whose programs can work on the newest schema.
+
+    Each migration says so of itself; one that doesn't say is taken to end what was before it.
+    """
+    said = []
+    for path in (MIGRATIONS / "versions").glob("[0-9]*.py"):
+        found = re.search(r'^compatible_from = "(\d+)"$', path.read_text("utf-8"), re.M)
+        said.append(found[1] if found else path.stem.split("_")[0])
+    return max(said)
 
 
 def _async_url(url: str) -> URL:

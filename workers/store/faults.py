@@ -20,3 +20,15 @@ def is_deadlock(error: BaseException) -> bool:
     """Whether PostgreSQL ended a transaction so that another could go on (SQLSTATE 40P01)."""
     cause = getattr(error, "orig", None)
     return getattr(cause, "sqlstate", None) == "40P01"
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock (SQLSTATE 55P03)."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) == "55P03"
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether a statement was ended because it took longer than it was given."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) == "57014" or "interrupted" in str(cause)

@@ -7,7 +7,7 @@ compared by the database's clock only; `now` is business time and comes from the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 from sqlalchemy import (
     Row,
     and_,
-    exists,
+    bindparam,
     func,
-    not_,
     or_,
     select,
     tuple_,
@@ -28,14 +27,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from workers.model import MOVES, NotificationState, Outcome
 from workers.store.aftermath import Aftermath, add_suppression, plain
 from workers.store.engine import insert
+from workers.store.lanes import Lanes
 from workers.store.records import chunks
+from workers.store.runs import Runs
 from workers.store.tables import (
     attempts,
     notifications,
     occurrences,
-    pauses,
     records,
-    runs,
     suppressions,
 )
 
@@ -69,54 +68,15 @@ class Finished:
     address_is_bad: bool = False
 
 
-class Outbox(Aftermath):
+Sift = Callable[[AsyncConnection, Sequence[Claimed]], Awaitable[Mapping[int, tuple[datetime, str]]]]
+"""Says which of the claimed must wait: id -> (until, in business time, and why)."""
+Also = Callable[[AsyncConnection], Awaitable[None]]
+
+
+class Outbox(Runs, Aftermath):
     """The ledger. Methods that take a connection join its transaction."""
 
-    # --- runs -----------------------------------------------------------------------------
-
-    async def start_run(
-        self, kind: str, fire_at: datetime, trigger: str, now: datetime, missed: int = 0
-    ) -> int | None:
-        """Records a firing; None when a clock's firing for this time is there already."""
-        async with self.database.write() as connection:
-            statement = insert(connection, runs).values(
-                kind=kind, fire_at=fire_at, trigger=trigger, started_at=now, missed=missed
-            )
-            done = await connection.execute(statement.on_conflict_do_nothing().returning(runs.c.id))
-            found = done.scalar()
-            return None if found is None else int(found)
-
-    async def last_firing(self, kind: str) -> datetime | None:
-        """The latest fire time of a rule's clock runs."""
-        async with self.database.read() as connection:
-            found = await connection.execute(
-                select(func.max(runs.c.fire_at)).where(
-                    runs.c.kind == kind, runs.c.trigger == "clock"
-                )
-            )
-            value = found.scalar()
-            return value if isinstance(value, datetime) or value is None else None
-
-    async def count_run(
-        self, connection: AsyncConnection, run_id: int, looked_at: int, planned: int, held: int
-    ) -> None:
-        """Adds a batch's counts to its run, in the batch's own transaction."""
-        await connection.execute(
-            update(runs)
-            .where(runs.c.id == run_id)
-            .values(
-                looked_at=runs.c.looked_at + looked_at,
-                planned=runs.c.planned + planned,
-                held=runs.c.held + held,
-            )
-        )
-
-    async def finish_run(self, run_id: int, now: datetime) -> None:
-        """Marks a run as done."""
-        async with self.database.write() as connection:
-            await connection.execute(
-                update(runs).where(runs.c.id == run_id).values(finished_at=now)
-            )
+    _turn = 0
 
     # --- plan -----------------------------------------------------------------------------
 
@@ -192,52 +152,69 @@ class Outbox(Aftermath):
     # --- claim ----------------------------------------------------------------------------
 
     async def claim(
-        self, now: datetime, limit: int, lease: timedelta, channel: str | None = None
+        self,
+        now: datetime,
+        limit: int,
+        lease: timedelta,
+        channel: str | None = None,
+        sift: Sift | None = None,
     ) -> list[Claimed]:
-        """Takes up to `limit` pending notifications, urgent and oldest first, under a lease.
+        """Takes up to `limit` pending notifications under a lease: urgent ones first, then each
+        rule its share, oldest first.
 
-        Left alone: what another worker holds, what isn't to be sent yet, and paused rules.
+        Left alone: what another worker holds, what isn't to be sent yet, and paused rules. `sift`
+        says in the same transaction which of them must wait after all.
         """
-        wanted = [
-            notifications.c.state == S.PENDING,
-            notifications.c.not_before <= now,
-            or_(
-                notifications.c.lease_until.is_(None),
-                notifications.c.lease_until < self._db_now(),
-            ),
-            not_(exists().where(pauses.c.kind == notifications.c.kind)),
-        ]
-        if channel is not None:
-            wanted.append(notifications.c.channel == channel)
-        chosen = (
-            select(notifications.c.id)
-            .where(*wanted)
-            .order_by(notifications.c.urgent.desc(), notifications.c.not_before)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
+        claimed: list[Claimed] = []
         async with self.database.write() as connection:
-            rows = await connection.execute(
-                update(notifications)
-                .where(notifications.c.id.in_(chosen))
-                .values(
-                    lease_until=self._db_now(lease),
-                    fence=notifications.c.fence + 1,
-                )
-                .returning(*notifications.c)
-            )
-            claimed = [Claimed(row, int(row.fence)) for row in rows]
-        return sorted(claimed, key=lambda one: (not one.row.urgent, one.row.not_before))
+            for one in (channel,) if channel is not None else ("mail", "sms"):
+                self._turn += 1
+                lanes = Lanes(connection, self._db_now(), now, one, self._turn)
+                ids = await lanes.next(limit - len(claimed))
+                claimed += await self._take(connection, ids, lease)
+            if sift is not None and claimed:
+                waits = await sift(connection, claimed)
+                await self.put_off_all(connection, claimed, waits)
+                claimed = [one for one in claimed if one.id not in waits]
+        return claimed
 
-    async def waiting(self, now: datetime) -> bool:
-        """Whether anything is to be claimed: a cheap look that takes no write lock."""
+    async def _take(
+        self, connection: AsyncConnection, ids: Sequence[int], lease: timedelta
+    ) -> list[Claimed]:
+        if not ids:
+            return []
+        rows = await connection.execute(
+            update(notifications)
+            .where(notifications.c.id.in_(ids))
+            .values(lease_until=self._db_now(lease), fence=notifications.c.fence + 1)
+            .returning(*notifications.c)
+        )
+        found = {row.id: Claimed(row, int(row.fence)) for row in rows}
+        return [found[one] for one in ids]
+
+    async def waiting(self, now: datetime) -> list[str]:
+        """The channels in which anything is to be claimed: a look that takes no write lock."""
         async with self.database.read() as connection:
-            found = await connection.execute(
-                select(notifications.c.id)
-                .where(notifications.c.state == S.PENDING, notifications.c.not_before <= now)
-                .limit(1)
+            return [
+                channel
+                for channel in ("mail", "sms")
+                if await Lanes(connection, self._db_now(), now, channel).any()
+            ]
+
+    async def unknown_last(self, connection: AsyncConnection, ids: Collection[int]) -> set[int]:
+        """Which of these notifications had a last attempt of unknown outcome."""
+        found = await connection.execute(
+            select(notifications.c.id)
+            .join(
+                attempts,
+                and_(
+                    attempts.c.notification_id == notifications.c.id,
+                    attempts.c.number == notifications.c.attempt_count,
+                ),
             )
-            return found.first() is not None
+            .where(notifications.c.id.in_(ids), attempts.c.outcome == Outcome.UNKNOWN)
+        )
+        return set(found.scalars())
 
     async def renew(self, held: Collection[Claimed], lease: timedelta) -> None:
         """Extends the leases of what is still in our hands, by the fence."""
@@ -338,6 +315,35 @@ class Outbox(Aftermath):
         """Gives a claimed notification back, not to be sent before `until`."""
         return await self._fenced(connection, claimed, S.PENDING, not_before=until, reason=why)
 
+    async def put_off_all(
+        self,
+        connection: AsyncConnection,
+        claimed: Collection[Claimed],
+        waits: Mapping[int, tuple[datetime, str]],
+    ) -> None:
+        """Gives back those of the claimed that wait: id -> (until, why)."""
+        writes = [
+            {"one": one.id, "held": one.fence, "until": waits[one.id][0], "why": waits[one.id][1]}
+            for one in claimed
+            if one.id in waits
+        ]
+        if not writes:
+            return
+        await connection.execute(
+            update(notifications)
+            .where(
+                notifications.c.id == bindparam("one"),
+                notifications.c.fence == bindparam("held"),
+                notifications.c.state == S.PENDING,
+            )
+            .values(
+                lease_until=None,
+                not_before=bindparam("until", type_=notifications.c.not_before.type),
+                reason=bindparam("why"),
+            ),
+            writes,
+        )
+
     async def begin(
         self,
         connection: AsyncConnection,
@@ -405,12 +411,19 @@ class Outbox(Aftermath):
 
     # --- finish ---------------------------------------------------------------------------
 
-    async def finish(self, finished: Sequence[Finished], now: datetime) -> int:
-        """Records what came of attempts; returns how many were refused by the fence."""
+    async def finish(
+        self, finished: Sequence[Finished], now: datetime, also: Also | None = None
+    ) -> int:
+        """Records what came of attempts; returns how many were refused by the fence.
+
+        `also` writes what follows from them, in the same transaction.
+        """
         refused = 0
         async with self.database.write() as connection:
             for one in finished:
                 refused += not await self._finish(connection, one, now)
+            if also is not None:
+                await also(connection)
         return refused
 
     async def _finish(self, connection: AsyncConnection, one: Finished, now: datetime) -> bool:

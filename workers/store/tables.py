@@ -208,6 +208,8 @@ runs = Table(
     Column("looked_at", Integer, nullable=False, default=0),
     Column("planned", Integer, nullable=False, default=0),
     Column("held", Integer, nullable=False, default=0),
+    # How many of the planned were removed since, their time being over.
+    Column("pruned", Integer, nullable=False, default=0, server_default="0"),
     Index(
         "uq_runs_firing",
         "kind",
@@ -247,13 +249,17 @@ notifications = Table(
     Column("link_until", Instant, nullable=False),
     # A day's digest of one person: `<contact>|<address>|<instant>`; scans of all rules add to it.
     Column("digest_key", String(500)),
+    # The trace it belongs to (W3C Trace Context), where traces are on.
+    Column("traceparent", String(55)),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("accepted_at", Instant),
+    # A lane is a channel, its urgency and a kind: a claim takes each lane's oldest.
     Index(
-        "ix_notifications_pending",
+        "ix_notifications_lanes",
         "channel",
         "urgent",
+        "kind",
         "not_before",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
@@ -351,6 +357,50 @@ pauses = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+# Circuit breakers, by the provider's name in the settings; all instants are the database's own.
+provider_states = Table(
+    "provider_states",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    # closed: in use; open: left alone; half_open: one message tries it
+    Column("state", String(10), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("by", String(80), nullable=False),
+    Column("since", Instant, nullable=False),
+    # Empty while it is open by hand: then only a person closes it.
+    Column("open_until", Instant),
+    Column("probe_until", Instant),
+    # How often it was opened without having worked in between.
+    Column("openings", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Instant),
+    Column("failed_id", Id),
+    Column("counted_from", Instant),
+    Column("counted", Integer, nullable=False),
+    Column("counted_failures", Integer, nullable=False),
+)
+
+# Pace, by what it is kept for: `provider|<name>|second`, `domain|<domain>` …; the database's clock.
+paces = Table(
+    "paces",
+    metadata,
+    Column("name", String(300), primary_key=True),
+    # When all that was taken has been paid back: what lies ahead of now is in use.
+    Column("free_at", Instant, nullable=False),
+    # A domain that asked for less: so many a minute until then.
+    Column("slowed_to", Integer),
+    Column("slow_until", Instant),
+)
+
+# Money spent on a day of Beijing, in millionths of its currency.
+expenses = Table(
+    "expenses",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("currency", String(3), primary_key=True),
+    Column("spent", BigInteger, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,
@@ -363,6 +413,31 @@ events = Table(
     Column("outcome", String(12), nullable=False),
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("source", "event_id"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Id, primary_key=True),
+    # Where it came in: a queue of the broker.
+    Column("door", String(80), nullable=False),
+    # SHA-256 of the whole message: what comes again is one row.
+    Column("mark", String(64), nullable=False, unique=True),
+    Column("received_at", Instant, nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    # The first MAX_KEPT_BYTES; `size` is that of the whole, in bytes.
+    Column("body", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+redeliveries = Table(
+    "redeliveries",
+    metadata,
+    # SHA-256 of a message that the broker gave out again: how often it was begun since.
+    Column("mark", String(64), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("changed_at", Instant, nullable=False),
 )
 
 inbox = Table(

@@ -11,6 +11,7 @@ revision = "0001"
 down_revision: str | None = None
 branch_labels = None
 depends_on = None
+compatible_from = "0001"
 
 
 def upgrade() -> None:

@@ -11,6 +11,7 @@ revision = "0002"
 down_revision: str | None = "0001"
 branch_labels = None
 depends_on = None
+compatible_from = "0002"
 
 
 def upgrade() -> None:
