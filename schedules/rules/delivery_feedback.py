@@ -11,7 +11,7 @@ Undated:    a ladder of its own from the registration; what was sent back has on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -161,7 +161,10 @@ class DeliveryFeedback(Rule):
     def ladder(self, data: DeliveryFeedbackData) -> str:
         """A new planned day and each return of the evidence start a new climb."""
         if data.status is Status.REJECTED:
-            return f"rejected-{data.rejected_count}"
+            # Exports may lack the count; the instant tells one return from the next as well.
+            at = data.rejected_at
+            when = "" if at is None else f":{at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+            return f"rejected-{data.rejected_count}{when}"
         return data.planned_on.isoformat() if data.planned_on is not None else "1"
 
     def applies(self, stage: Stage, record: Record) -> str | None:

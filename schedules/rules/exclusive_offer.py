@@ -89,7 +89,7 @@ class ExclusiveOffer(Rule):
     Data = ExclusiveOfferData
     cadence = Cadence(
         stages=(
-            stage("start", "due - 0 days", Tell("owner", ("mail",), "starting")),
+            stage("start", "due - 15 hours", Tell("owner", ("mail",), "starting")),
             stage("T-7d", "due - 7 days", Tell("owner", ("mail",), "ending")),
             stage("T-1d", "due - 1 day", Tell("owner", ("mail", "sms"), "ending"), urgent=True),
         )

@@ -47,6 +47,7 @@ from schedules.rule import (
     end_of_day,
     stage,
 )
+from schedules.rules.payment import stands_for_its_bills
 
 
 class Programme(StrEnum):
@@ -211,7 +212,7 @@ class Incentive(Rule):
         deadline: Deadline,
     ) -> tuple[Assessment, Deadline]:
         """A payment that names it goes on in its stead."""
-        payments = sorted(one.ref for one in related if one.kind == "payment")
+        payments = sorted(one.ref for one in related if stands_for_its_bills(one))
         if payments and assessment.state is not State.CLOSED:
             assessment = Assessment(State.CLOSED, f"payment {payments[0]} bills it")
         return assessment, deadline

@@ -248,7 +248,9 @@ class Invitation(Rule):
         for one in related:
             if not isinstance(one.data, PreRegistrationData):
                 continue
-            if one.data.status in _SETTLED and assessment.state is not State.CLOSED:
+            # Whoever invited still hears that it failed for good, whatever the registration says.
+            settles = assessment.state is not State.CLOSED and not assessment.last_word
+            if one.data.status in _SETTLED and settles:
                 word = one.data.status.value.lower()
                 assessment = Assessment(State.CLOSED, f"registration {one.ref} is {word}")
             if one.due_at is not None and (deadline.at is None or one.due_at < deadline.at):

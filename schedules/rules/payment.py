@@ -229,6 +229,14 @@ PROGRAMMES: Mapping[Programme, Mapping[str, Phase]] = {
 """Which status of a programme means what. The vendor has no status common to all programmes."""
 
 
+def stands_for_its_bills(related: Related) -> bool:
+    """Whether a linked record is a payment that was approved and hasn't been withdrawn since."""
+    data = related.data
+    if not isinstance(data, PaymentData):
+        return False
+    return phase_of(data) in {Phase.DUE, Phase.SENT_BACK, Phase.AFTER}
+
+
 def phase_of(data: PaymentData) -> Phase | None:
     """What the status means in its programme, or None for a word that the table doesn't have."""
     return PROGRAMMES[data.programme].get(data.status.strip().upper())

@@ -9,7 +9,7 @@ Tells:      the sales and the administrator, once near the limit and once more w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -92,8 +92,9 @@ class PreRegistrationLimit(Rule):
         )
 
     def ladder(self, data: PreRegistrationLimitData) -> str:
-        """Reaching the limit is told of by itself."""
-        return "limit" if data.pending >= data.limit else "near"
+        """Reaching the limit is told of by itself, and so is coming near it another time."""
+        reached = "limit" if data.pending >= data.limit else "near"
+        return f"{reached}:{data.since.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds how many are pending, how many may be, how many are left, and since when."""

@@ -48,6 +48,7 @@ from schedules.rule import (
     end_of_day,
     stage,
 )
+from schedules.rules.payment import stands_for_its_bills
 
 
 class StatementKind(StrEnum):
@@ -220,9 +221,7 @@ class Statement(Rule):
         deadline: Deadline,
     ) -> tuple[Assessment, Deadline]:
         """What a payment that is past its review names has been confirmed."""
-        payments = sorted(
-            one.ref for one in related if one.kind == "payment" and one.state is not State.WAITING
-        )
+        payments = sorted(one.ref for one in related if stands_for_its_bills(one))
         if payments and assessment.state is not State.CLOSED:
             assessment = Assessment(State.CLOSED, f"payment {payments[0]} bills it")
         return assessment, deadline

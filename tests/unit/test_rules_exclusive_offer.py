@@ -137,10 +137,18 @@ def test_a_start_at_midnight_is_told_at_nine_of_the_day_before() -> None:
     assert told(offer(status="PENDING")) == [("11-09 01:00", "start mail", "starting", "O")]
 
 
-def test_a_start_in_the_afternoon_is_told_that_morning() -> None:
-    record = offer(status="PENDING", starts_at="2026-11-10 14:00")
+@pytest.mark.parametrize(
+    ("starts_at", "moment"),
+    [
+        ("2026-11-10", "11-09 01:00"),  # at midnight: told at nine the day before
+        ("2026-11-10 06:00", "11-09 07:00"),
+        ("2026-11-10 14:00", "11-09 15:00"),
+    ],
+)
+def test_a_start_at_any_hour_is_told_fifteen_hours_before(starts_at: str, moment: str) -> None:
+    record = offer(status="PENDING", starts_at=starts_at)
 
-    assert told(record) == [("11-10 01:00", "start mail", "starting", "O")]
+    assert told(record) == [(moment, "start mail", "starting", "O")]
 
 
 def test_an_end_is_told_a_week_and_a_day_before() -> None:
@@ -169,13 +177,11 @@ def test_an_owner_elsewhere_is_told_at_nine_there() -> None:
     ]
 
 
-def test_nine_in_the_west_is_too_late_for_a_start_before_it() -> None:
+def test_the_start_is_told_at_one_instant_wherever_the_owner_lives() -> None:
     owner = replace(OWNER, time_zone="America/New_York")
+    record = offer(status="PENDING", starts_at="2026-11-10 18:00")
 
-    assert told(offer(status="PENDING", starts_at="2026-11-10 18:00"), (owner,)) == [
-        ("11-10 01:00", "start mail", "starting", "O")
-    ]
-    assert told(offer(status="PENDING"), (owner,))[0][0] == "11-09 14:00", "ten hours are enough"
+    assert told(record, (owner,)) == told(record)
 
 
 @pytest.mark.parametrize("owner", [None, "gone"])

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from schedules.planner import Circumstances, plan
 from schedules.rule import Assessment, Deadline, Effect, Partner, Record, RecordData, Related, State
 from schedules.rules.incentive import Incentive, IncentiveData
+from schedules.rules.payment import PaymentData
 from tests.unit.planning import BEIJING, CALENDAR, NIGHT, person
 
 RULE = Incentive()
@@ -62,8 +63,17 @@ def judged(record: Record, *related: Related) -> tuple[Assessment, Deadline]:
     return RULE.in_light_of(record.data, related, record.assessment, record.deadline)
 
 
-def payment(ref: str = "SF1", state: State = State.OPEN) -> Related:
-    return Related("payment", ref, state, GENERATED, None, RecordData(ref=ref, partner="P1"))
+def payment(ref: str = "SF1", status: str = "已支付") -> Related:
+    data = PaymentData.model_validate(
+        {
+            "ref": ref,
+            "partner": "P1",
+            "programme": "FH",
+            "status": status,
+            "amount_incl_tax": "106.00",
+        }
+    )
+    return Related("payment", ref, State.OPEN, GENERATED, None, data)
 
 
 # --- the deadline
@@ -155,14 +165,21 @@ def test_a_total_of_nothing_or_less_sends_no_message_whatever_the_status(
     assert "nothing to invoice" in record.assessment.why
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_a_payment_that_names_it_closes_it_in_whatever_state(state: State) -> None:
+@pytest.mark.parametrize("status", ["付款申请审核通过", "发票审核不通过", "支付中", "已支付"])
+def test_an_approved_payment_that_names_it_closes_it(status: str) -> None:
     record = incentive()
 
-    assert judged(record, payment("SF2", state), payment("SF1")) == (
+    assert judged(record, payment("SF2", status), payment("SF1")) == (
         Assessment(State.CLOSED, "payment SF1 bills it"),
         record.deadline,
     )
+
+
+@pytest.mark.parametrize("status", ["付款申请审核中", "已取消", "审核不通过"])
+def test_a_payment_that_is_withdrawn_or_not_approved_leaves_it_open(status: str) -> None:
+    record = incentive()
+
+    assert judged(record, payment("SF1", status)) == (record.assessment, record.deadline)
 
 
 def test_other_kinds_leave_it_open_and_a_closed_one_keeps_its_reason() -> None:

@@ -61,19 +61,21 @@ def related(kind: str, data: RecordData, state: State = State.OPEN) -> Related:
 
 
 @pytest.mark.parametrize(
-    ("state", "closes"),
+    ("status", "closes"),
     [
-        (State.WAITING, False),
-        (State.OPEN, True),
-        (State.PAUSED, True),
-        (State.HELD, True),
-        (State.CLOSED, True),
+        ("付款申请审核中", False),
+        ("付款申请审核通过", True),
+        ("发票审核不通过", True),
+        ("支付中", True),
+        ("已支付", True),
+        ("已取消", False),
+        ("a word that no table has", False),
     ],
 )
 def test_a_payment_that_is_past_its_review_closes_the_statements_it_names(
-    state: State, closes: bool
+    status: str, closes: bool
 ) -> None:
-    others = [related("payment", payment(), state)]
+    others = [related("payment", payment(status=status))]
 
     judged, deadline = STATEMENT.in_light_of(statement(), others, OPEN, NEVER)
     expected = Assessment(State.CLOSED, "payment SF1 bills it") if closes else OPEN

@@ -247,7 +247,7 @@ def test_what_was_sent_back_opens_anew_with_a_ladder_of_its_own() -> None:
         status="REJECTED", rejected_at=sent_back, rejected_count=2, planned_on="2026-11-27"
     )
 
-    assert (record.opened_at, record.ladder) == (sent_back, "rejected-2")
+    assert (record.opened_at, record.ladder) == (sent_back, "rejected-2:20261118T030000Z")
     assert applying(FEEDBACK, record) == ["rejected", "rejected+3"]
 
 

@@ -109,7 +109,7 @@ T-7d | due-7d | sales mail, administrator mail |
 T-1d | due-1d | sales mail+sms, administrator mail | urgent
 
 exclusive_offer
-start | due-0d | owner mail | if:PENDING
+start | due-15h | owner mail | if:PENDING
 T-7d | due-7d | owner mail | if:EFFECTIVE
 T-1d | due-1d | owner mail+sms | urgent if:EFFECTIVE
 

@@ -107,14 +107,14 @@ def state(thing: Thing, known: Known) -> str:
 def _with_others(thing: Thing, known: Known, own: str) -> str:
     if thing.kind == "invitation":
         ends = known.named(thing, "pre_registration")
-        over = any(one.data["status"] in {"ASSOCIATED", "CANCELLED"} for one in ends)
+        told_first = own_failure_is_final(thing)
+        over = not told_first and any(
+            one.data["status"] in {"ASSOCIATED", "CANCELLED"} for one in ends
+        )
     elif thing.kind == "pre_registration":
         over = any(i.data["status"] == "ACCEPTED" for i in known.naming(thing, "invitation"))
-    elif thing.kind == "statement":
-        bills = known.naming(thing, "payment")
-        over = any(own_state(one, known) != "waiting" for one in bills)
-    elif thing.kind == "incentive":
-        over = any(True for _ in known.naming(thing, "payment"))
+    elif thing.kind == "statement" or thing.kind == "incentive":
+        over = any(_bills(one, known) for one in known.naming(thing, "payment"))
     elif thing.kind == "project_registration":
         over = any(True for _ in known.naming(thing, "delivery_feedback"))
     elif thing.kind == "opportunity_progress":
@@ -126,6 +126,17 @@ def _with_others(thing: Thing, known: Known, own: str) -> str:
             bills = known.named(thing, "statement")
             return "held" if any(one.data["status"] == "CANCELLED" for one in bills) else own
     return "closed" if over else own
+
+
+def own_failure_is_final(thing: Thing) -> bool:
+    """Whether an invitation failed in a way that can't be tried again: its inviter must hear so."""
+    return bool(thing.data["status"] == "FAILED") and failure(thing.data) == "good"
+
+
+def _bills(payment: Thing, known: Known) -> bool:
+    """Whether a payment stands for the bills it names: past its review, and not withdrawn."""
+    withdrawn = payment.data["status"] in {"已取消", "已作废", "已撤销", "CANCELLED"}
+    return not withdrawn and own_state(payment, known) != "waiting"
 
 
 def own_state(thing: Thing, known: Known) -> str:
@@ -330,7 +341,8 @@ def ladder(thing: Thing) -> str:
     if kind in {"opportunity_progress", "settlement_account"}:
         return _utc(opened_at(thing), "%Y%m%dT%H%M%SZ")
     if kind == "pre_registration_limit":
-        return "limit" if data["pending"] >= 100 else "near"
+        reached = "limit" if data["pending"] >= 100 else "near"
+        return f"{reached}:{_utc(opened_at(thing), '%Y%m%dT%H%M%SZ')}"
     return _by_day(thing)
 
 
@@ -342,7 +354,9 @@ def _by_day(thing: Thing) -> str:
         ends = data.get("ends_on") if data["status"] == "CERTIFIED" else None
         return f"end:{ends.isoformat()}" if ends else "1"
     if kind == "delivery_feedback" and data["status"] == "REJECTED":
-        return f"rejected-{data.get('rejected_count', 0)}"
+        at = data.get("rejected_at")
+        when = f":{_utc(at, '%Y%m%dT%H%M%SZ')}" if at else ""
+        return f"rejected-{data.get('rejected_count', 0)}{when}"
     fields = {
         "statement": "confirm_by",
         "incentive": "publication_ends_on",
