@@ -40,13 +40,18 @@ class Database:
         self._writer = asyncio.Lock()
 
     @classmethod
+    def connected(cls, url: str) -> Database:
+        """A database as it is, whatever its schema."""
+        return cls(_engine(_async_url(url)))
+
+    @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Database:
         """Connects, and brings the schema up to date unless `migrate` is false.
 
         Raises UnavailableError when it can't be reached, SettingsError when its schema is another
         version.
         """
-        database = cls(_engine(_async_url(url)))
+        database = cls.connected(url)
         try:
             await database._bring_up_to_date(migrate)
         except (OSError, DBAPIError) as error:

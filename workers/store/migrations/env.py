@@ -14,15 +14,15 @@ from sqlalchemy.engine import Connection
 from workers.store.tables import metadata
 
 
-def upgrade(connection: Connection) -> None:
-    """Brings the schema of `connection` to the newest version."""
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Brings the schema of `connection` to a version, by default the newest."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: object, context: MigrationContext) -> object:
-        return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
+        return script._upgrade_revs(to, revision)  # type: ignore[arg-type]
 
     with EnvironmentContext(config, script) as environment:
         environment.configure(connection=connection, target_metadata=metadata, fn=steps)

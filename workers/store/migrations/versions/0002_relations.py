@@ -46,18 +46,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("record_id", "kind", "ref", name=op.f("pk_record_links")),
     )
     op.create_index("ix_record_links_target", "record_links", ["kind", "ref"], unique=False)
-    with op.batch_alter_table("partners") as partners:
-        partners.add_column(sa.Column("parent", sa.String(length=64), nullable=True))
-        partners.create_index(op.f("ix_partners_parent"), ["parent"], unique=False)
-    with op.batch_alter_table("records") as records:
-        records.add_column(sa.Column("closed_at", Instant(), nullable=True))
-        records.add_column(
-            sa.Column("last_word", sa.Boolean(), nullable=False, server_default=sa.false())
-        )
-    with op.batch_alter_table("occurrences") as occurrences:
-        occurrences.add_column(sa.Column("message", sa.String(length=40), nullable=True))
-    with op.batch_alter_table("notifications") as notifications:
-        notifications.add_column(sa.Column("digest_key", sa.String(length=500), nullable=True))
+    op.add_column("partners", sa.Column("parent", sa.String(length=64), nullable=True))
+    op.create_index(op.f("ix_partners_parent"), "partners", ["parent"], unique=False)
+    op.add_column("records", sa.Column("closed_at", Instant(), nullable=True))
+    op.add_column(
+        "records",
+        sa.Column("last_word", sa.Boolean(), nullable=False, server_default=sa.text("false")),
+    )
+    op.add_column("occurrences", sa.Column("message", sa.String(length=40), nullable=True))
+    op.add_column("notifications", sa.Column("digest_key", sa.String(length=500), nullable=True))
     op.create_index(
         op.f("uq_notifications_digest_key"), "notifications", ["digest_key"], unique=True
     )

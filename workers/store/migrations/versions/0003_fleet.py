@@ -20,6 +20,7 @@ def upgrade() -> None:
     _providers_and_lanes()
     _pruned()
     _traceparent()
+    _counts()
 
 
 def _dead_letters() -> None:
@@ -48,8 +49,7 @@ def _dead_letters() -> None:
 
 def _pruned() -> None:
     """How many of a run's notifications were pruned since, so that the ledger still adds up."""
-    with op.batch_alter_table("runs") as runs:
-        runs.add_column(sa.Column("pruned", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("runs", sa.Column("pruned", sa.Integer(), nullable=False, server_default="0"))
 
 
 def _providers_and_lanes() -> None:
@@ -96,9 +96,17 @@ def _providers_and_lanes() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.drop_index("ix_notifications_pending", table_name="notifications")
+    op.add_column("notifications", sa.Column("avoid", sa.String(length=64), nullable=True))
 
 
 def _traceparent() -> None:
     """The trace that a message belongs to, so that its sending and receipts join it."""
-    with op.batch_alter_table("notifications") as notifications:
-        notifications.add_column(sa.Column("traceparent", sa.String(length=55), nullable=True))
+    op.add_column("notifications", sa.Column("traceparent", sa.String(length=55), nullable=True))
+
+
+def _counts() -> None:
+    """Messages are counted by kind, channel and state from an index alone."""
+    op.drop_index("ix_notifications_state", table_name="notifications")
+    op.create_index(
+        "ix_notifications_state", "notifications", ["state", "kind", "channel"], unique=False
+    )
