@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test simulate check format docs pictures lock clean
+.PHONY: help demo test fleet simulate check format docs pictures lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole product on made-up data, with an inbox to look at (ARGS=--once ends by itself)"
 	@echo "make test    every test"
-	@echo "make simulate  thirty days of 2,000 records against an independent oracle (minutes)"
+	@echo "make fleet   what many machines need: brokers, fail-over, limits, lanes (minutes)"
+	@echo "make simulate  twenty made-up years against an independent oracle (20 minutes)"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make docs    write the generated pages of the documentation anew"
@@ -28,6 +29,9 @@ demo: .venv/.stamp-run
 
 test: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+fleet: .venv/.stamp-dev
+	@$(BIN)/python -m pytest -q -n 2 -m slow tests/integration tests/faults $(ARGS)
 
 simulate: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -m slow tests/simulation
@@ -53,6 +57,7 @@ pictures: .venv/.stamp-dev
 lock: .venv-lock/.stamp
 	@.venv-lock/bin/uv pip compile pyproject.toml --group build --group dev $(LOCKING) -o requirements-dev.lock
 	@.venv-lock/bin/uv pip compile pyproject.toml --group build -c requirements-dev.lock $(LOCKING) -o requirements.lock
+	@.venv-lock/bin/uv pip compile pyproject.toml --extra traces --group build -c requirements-dev.lock $(LOCKING) -o requirements-traces.lock
 LOCKING = --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 

@@ -42,11 +42,12 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 class App(Core):
     """The whole product, wired.
 
-    `providers` has the one in use for each channel, `by_name` all by their names in the settings.
+    `providers` has those of each channel in the order of use, `by_name` all; by their names in the
+    settings.
     """
 
     renderer: Renderer
-    providers: Mapping[Channel, Provider]
+    providers: Mapping[Channel, Mapping[str, Provider]]
     by_name: Mapping[str, Provider]
     callback_keys: Mapping[str, str]
     links: Links
@@ -101,9 +102,9 @@ async def open_app(
         for provider in built.values():
             await provider.open()
             stack.push_async_callback(provider.close)
-        in_use: dict[Channel, Provider] = {
-            "mail": built[settings.mail.providers[0]],
-            "sms": built[settings.sms.providers[0]],
+        in_use: dict[Channel, Mapping[str, Provider]] = {
+            "mail": {name: built[name] for name in settings.mail.providers},
+            "sms": {name: built[name] for name in settings.sms.providers},
         }
         links = Links(settings.base_url, [link_key])
         bell = Bell(settings.broker_url)

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from schedules.calendar import WorkingCalendar
 from schedules.rule import Rule
 from schedules.rules import load_rules
+from workers.cadences import check_rules
 from workers.errors import SettingsError
 from workers.records import Records, Registry
-from workers.settings import Settings, check_rules
+from workers.settings import Settings
 from workers.store import Store
 
 

@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime, timedelta
 
 import structlog
 
 from schedules.clock import Ticker, missed_firings
+from workers import traces
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
+from workers.events import EventIntake, EventResult, read_json
 from workers.operations_digest import make_due
 from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
+from workers.store.dead_letters import DeadLetters
+from workers.tasks import Ears
 from workers.web import serve as serve_web
+from workers.web.events import Scans
+from workers.web.health import serve_health
 
 log = structlog.get_logger("daemon")
 
+Serving = Callable[[App], AbstractAsyncContextManager[tuple[str, int]]]
 ROLES = ("web", "scheduler", "worker")
 DIGESTS = "operations digests"
 DIGESTS_EVERY = timedelta(hours=1)
@@ -38,8 +45,9 @@ async def run_daemon(settings: Settings, roles: Collection[str] = ROLES) -> None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with open_app(settings) as app:
-        await serve(app, roles, stopping)
+    with traces.exporting(settings.traces.endpoint, settings.traces.sample, roles):
+        async with open_app(settings) as app:
+            await serve(app, roles, stopping)
 
 
 async def serve(
@@ -55,12 +63,14 @@ async def serve(
     """
     async with AsyncExitStack() as stack:
         if "web" in roles:
-            address = await _listen(app, stack)
+            address = await _listen(app, stack, serve_web, "port")
             if ready is not None:
                 ready(address)
+        elif app.settings.web.health_port is not None:
+            log.info("health", address=await _listen(app, stack, serve_health, "health_port"))
+        _hear(app, roles, stack)
         parts: list[asyncio.Task[None]] = []
         if "worker" in roles:
-            app.bell.listen(app.delivery.ring)
             gate = Gate(app.store, app.settings, app.clock)
             sending = send_behind(gate, app.delivery, stopping)
             parts.append(asyncio.create_task(sending, name="worker"))
@@ -70,16 +80,48 @@ async def serve(
         await _until_stopped(parts, stopping)
 
 
-async def _listen(app: App, stack: AsyncExitStack) -> str:
+async def _listen(app: App, stack: AsyncExitStack, serve_at: Serving, key: str) -> str:
     wanted = app.settings.web
     try:
-        host, port = await stack.enter_async_context(serve_web(app))
+        host, port = await stack.enter_async_context(serve_at(app))
     except OSError as error:
         raise SettingsError(
-            f"web.port: can't listen on {wanted.host}:{wanted.port}: {error.strerror}: "
+            f"web.{key}: can't listen on {wanted.host}:{getattr(wanted, key)}: {error.strerror}: "
             "choose another port, or stop what uses it"
         ) from None
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _why(result: EventResult) -> str:
+    return "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
+
+
+def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
+    """Workers hear bells and take producers' events, schedulers hear who wishes a scan."""
+    scans = Scans(app.scan)
+    intake = EventIntake(app.store, app.registry, app.intake, app.clock)
+
+    async def take(event: object) -> str:
+        (result,) = await intake.take([event])
+        scans.ask(set(result.kinds) & set(app.registry.enabled()))
+        return "" if result.well else _why(result)
+
+    async def scan(kind: str) -> None:
+        await app.scan.run(kind, trigger="request")
+
+    works, schedules = "worker" in roles, "scheduler" in roles
+    if not works and not schedules:
+        return
+    ears = Ears(
+        DeadLetters(app.store.database),
+        app.clock,
+        scan if schedules else None,
+        take if works else None,
+        read_json,
+    )
+    app.bell.listen(app.delivery.ring if works else None, ears)
+    stack.push_async_callback(scans.finish)
+    stack.push_async_callback(app.bell.stop)
 
 
 async def _schedule(app: App, stopping: asyncio.Event) -> None:
@@ -89,7 +131,7 @@ async def _schedule(app: App, stopping: asyncio.Event) -> None:
     async def tick(kind: str, fire_at: datetime) -> None:
         if stopping.is_set():
             return
-        work = _make_digests(app) if kind == DIGESTS else _fire(app, kind, fire_at)
+        work = _make_digests(app) if kind == DIGESTS else fire(app, kind, fire_at)
         task = asyncio.ensure_future(work)
         running.add(task)
         task.add_done_callback(running.discard)
@@ -112,7 +154,11 @@ async def _make_digests(app: App) -> None:
         log.error("digests", error=type(error).__name__, detail=str(error)[:200])
 
 
-async def _fire(app: App, kind: str, fire_at: datetime) -> None:
+async def fire(app: App, kind: str, fire_at: datetime) -> None:
+    """One tick of a rule: scans it unless another scheduler has, or this machine's clock is wrong.
+
+    What was missed since the last firing is caught up by this one, which says how many they were.
+    """
     try:
         tolerance = app.settings.scheduler.clock_tolerance_s
         if trouble := await clock_trouble(app.store, app.clock, tolerance):

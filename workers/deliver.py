@@ -8,29 +8,30 @@ in between is found by the sweep as of unknown outcome, and the provider's natur
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
-from workers.errors import (
-    PermanentError,
-    ProviderError,
-    TransientError,
-    UnknownOutcomeError,
-)
+from workers import traces
+from workers.carriers import Carriers, Offer, Shown, domain_of
+from workers.errors import ProviderError, TransientError, UnknownOutcomeError
 from workers.last_look import LastLook, Ready, Settled
 from workers.links import Links
-from workers.model import NotificationState, Outcome
+from workers.meter import SendMeter
+from workers.model import DIGEST, NotificationState, Outcome
+from workers.outcomes import asks_for_less, failed, turn_of
 from workers.providers import Channel, Provider
+from workers.purse import Purse
 from workers.records import Registry
 from workers.render import Renderer
 from workers.settings import Settings
 from workers.store import AsyncConnection, Store
+from workers.store.breakers import Turn
 from workers.store.outbox import Claimed, Finished
 
 log = structlog.get_logger("deliver")
@@ -38,6 +39,10 @@ log = structlog.get_logger("deliver")
 S = NotificationState
 RECORD_EVERY_S = 0.02
 """Outcomes that come within this time are recorded in one transaction."""
+GATHER_S = 0.02
+"""So long places that became free wait for more, so that a chunk is worth its transaction."""
+STUCK_S = 3.0
+"""Who has waited so long for a place is given back, so that others come in."""
 
 
 class Delivery:
@@ -48,31 +53,44 @@ class Delivery:
         store: Store,
         registry: Registry,
         renderer: Renderer,
-        providers: Mapping[Channel, Provider],
+        providers: Mapping[Channel, Mapping[str, Provider]],
         links: Links,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         self.store = store
         self.look = LastLook(store, registry, renderer, links, settings, clock)
-        self.providers = providers
+        self.carriers = Carriers(store, providers, settings, clock)
+        self.purse = Purse(store, settings, clock)
         self.settings = settings
         self.clock = clock
+        self._known = frozenset({*registry.rules, DIGEST})  # a newer version's are left to it
         self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
         self._lease = timedelta(seconds=settings.delivery.lease_s)
         self._held: dict[int, Claimed] = {}
+        self._hand: dict[int, tuple[Claimed, float]] = {}
+        """What is claimed and waits for a place, in order, and since when."""
+        self._chosen: dict[int, str] = {}
+        self._begun_by: dict[int, str] = {}
         self._bell = asyncio.Event()
         self._room = asyncio.Event()
-        # A message begins only when it can be handed over at once, so a crash leaves at most
-        # `concurrency` outcomes unknown; a slow send keeps its own slot and nobody else's.
-        self._slots = asyncio.Semaphore(settings.delivery.concurrency)
-        self._in_line = asyncio.Lock()
+        self._gathering: asyncio.TimerHandle | None = None
         # What a number gets in a minute is counted by one chunk at a time.
         self._counting_sms = asyncio.Lock()
-        self._finished: asyncio.Queue[Finished] = asyncio.Queue()
+        self._finished: asyncio.Queue[tuple[Finished, Turn, str]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def provider_states(self) -> list[Shown]:
+        """Each provider as all workers see it: state, why, since when, limits used."""
+        return await self.carriers.shown()
+
+    @property
+    def waits(self) -> Mapping[tuple[str, str], int]:
+        """Messages this process made wait, by (limit, whose): provider, domain, slow, money."""
+        return self.carriers.waits + self.purse.waits
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -101,6 +119,7 @@ class Delivery:
                     claimed = 0
                 if not claimed:
                     await self._rest()
+            await self._give_back(list(self._hand), "", timedelta(0))
             await self._finish_all()
         finally:
             self.running = False
@@ -109,14 +128,23 @@ class Delivery:
             await asyncio.gather(*chores, waits_for_stop, return_exceptions=True)
 
     async def drain(self) -> int:
-        """Delivers all that is pending now and returns how many notifications were claimed."""
+        """Delivers all that is pending now and returns how many notifications were claimed.
+
+        What a provider's pace holds up is waited for; what must wait otherwise stays pending.
+        """
         await self._sweep()
+        await self.carriers.look(anew=True)
         chores = [asyncio.create_task(self._record()), asyncio.create_task(self._renew())]
         total = 0
         try:
-            while claimed := await self._step():
+            while True:
+                claimed = await self._step()
                 total += claimed
                 await self._finish_all()
+                if not claimed and (wait := self.carriers.next_in_s) is None:
+                    break
+                if not claimed and wait is not None:
+                    await asyncio.sleep(wait)
         finally:
             for task in chores:
                 task.cancel()
@@ -124,17 +152,20 @@ class Delivery:
         return total
 
     async def _rest(self) -> None:
+        poll_s, soon_s = self.settings.delivery.poll_s, self.carriers.next_in_s
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.delivery.poll_s):
+            async with asyncio.timeout(poll_s if soon_s is None else min(poll_s, soon_s)):
                 await self._bell.wait()
 
     async def _sweep_now_and_then(self) -> None:
         while True:
             await self._sweep()
+            await self._give_back_stuck()
             await asyncio.sleep(self.settings.delivery.poll_s)
 
     async def _sweep(self) -> None:
-        repeatable = {name for name, one in self._by_name().items() if one.repeat_is_safe}
+        named = self.carriers.by_name.items()
+        repeatable = {name for name, one in named if one.repeat_is_safe}
         try:
             again, parked = await self.store.outbox.sweep(
                 repeatable, self.settings.delivery.attempts, self.clock()
@@ -142,29 +173,116 @@ class Delivery:
         except Exception as error:
             log.error("sweep", error=type(error).__name__, detail=str(error)[:200])
             return
+        await self.carriers.forget_old()
         if again or parked:
             log.warning("unknown outcomes", to_be_sent_again=again, parked=parked)
-
-    def _by_name(self) -> dict[str, Provider]:
-        return {provider.name: provider for provider in self.providers.values()}
 
     async def _step(self) -> int:
         """Claims as much as there is room for and starts on it; returns how many."""
         limit = self.settings.delivery.batch
         while len(self._held) >= 2 * limit:
             self._room.clear()
-            await self._room.wait()
-        now = self.clock()
-        if not await self.store.outbox.waiting(now):
-            return 0
-        claimed = await self.store.outbox.claim(now, limit, self._lease)
-        # Two chunks fit in: while one sends the other is looked at and rendered.
-        size = max(1, self.settings.delivery.concurrency // 2)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._room.wait()
+            await self._give_back_stuck()
+        now, total = self.clock(), 0
+        self.carriers.next_in_s = None
+        channels = await self.store.outbox.waiting(now, self._known)
+        if channels:
+            await self.carriers.look()
+        for channel in channels:
+            waiting = self._waiting()
+            for offer in await self.carriers.offers(channel, limit, waiting):
+                total += await self._claim(channel, offer, now, waiting)
+        self._pump()
+        return total
+
+    async def _claim(self, channel: str, offer: Offer, now: datetime, waiting: Counter[str]) -> int:
+        sift = partial(self.carriers.sift, waiting=waiting)
+        claimed = await self.store.outbox.claim(
+            now, offer.limit, self._lease, channel, sift, self._known
+        )
+        if offer.probe is not None:
+            await self.carriers.probes_by(claimed, offer.probe)
+        since = asyncio.get_running_loop().time()
         for one in claimed:
-            self._held[one.id] = one
-        for start in range(0, len(claimed), size):
-            self._spawn(self._chunk(claimed[start : start + size]))
+            with traces.span("claim", parent=one.row.traceparent, notification=one.row.uid):
+                self._held[one.id] = one
+            self._hand[one.id] = one, since
+        # The sort is stable: what is urgent goes before all that waits already and isn't.
+        self._hand = dict(sorted(self._hand.items(), key=lambda item: not item[1][0].row.urgent))
         return len(claimed)
+
+    def _waiting(self) -> Counter[str]:
+        """How many wait in hand for a place, by provider and by domain."""
+        rows = [one.row for one, _ in self._hand.values()]
+        return Counter(
+            key for row in rows for key in (self.carriers.choose(row), domain_of(row)) if key
+        )
+
+    def _pump(self, *, gathered: bool = False) -> None:
+        """Hands out free places, in order, a chunk at a time; two chunks fit in: while one sends
+        the other is looked at and rendered.
+        """
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        size = max(1, self.settings.delivery.concurrency // 2)
+        while picked := self._pick(size):
+            if len(picked) < min(size, len(self._hand)) and not gathered:
+                for one in picked:
+                    self.carriers.places.leave(one.id)
+                loop = asyncio.get_running_loop()
+                self._gathering = loop.call_later(GATHER_S, partial(self._pump, gathered=True))
+                return
+            for one in picked:
+                del self._hand[one.id]
+            self._spawn(self._chunk(picked))
+
+    def _pick(self, size: int) -> list[Claimed]:
+        places, picked, lost = self.carriers.places, list[Claimed](), list[int]()
+        for one, _ in self._hand.values():
+            if len(picked) == size or not places.free:
+                break
+            name = self.carriers.choose(one.row)
+            if name is None:
+                lost.append(one.id)
+            elif places.may(keys := self.carriers.keys(name, one.row)):
+                places.take(one.id, keys)
+                self._chosen[one.id] = name
+                picked.append(one)
+        if lost:
+            self._spawn(self._give_back(lost, "", timedelta(0)))
+        return picked
+
+    async def _give_back_stuck(self) -> None:
+        """Makes room for others where a slow server holds all the places it may."""
+        before = asyncio.get_running_loop().time() - STUCK_S
+        waiting = [one for one, since in self._hand.values() if since < before]
+        stuck = {one.id: self.carriers.slow_wait(one.row) for one in waiting}
+        for wait in {wait for wait in stuck.values() if wait is not None}:
+            ids = [one_id for one_id, its in stuck.items() if its == wait]
+            await self._give_back(ids, "put off: a slow server has no place left", wait)
+
+    async def _give_back(self, ids: Collection[int], why: str, wait: timedelta) -> None:
+        """Gives back what is in hand and hasn't begun."""
+        later = self.clock() + wait
+        back = [self._hand.pop(one_id)[0] for one_id in ids if one_id in self._hand]
+        if not back:
+            return
+        try:
+            async with self.store.database.write() as connection:
+                waits = {
+                    one.id: (later if wait else one.row.not_before, why or one.row.reason)
+                    for one in back
+                }
+                await self.store.outbox.put_off_all(connection, back, waits)
+        except Exception as error:
+            log.error("give back", error=type(error).__name__, detail=str(error)[:200])
+        for one in back:
+            await self.carriers.probe_ended(one.id, unused=True)
+        self._let_go(back)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -172,21 +290,22 @@ class Delivery:
         task.add_done_callback(self._tasks.discard)
 
     async def _finish_all(self) -> None:
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks or self._hand:
+            if self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            else:
+                await asyncio.sleep(GATHER_S)
         await self._finished.join()
 
     def _let_go(self, claimed: Collection[Claimed]) -> None:
         for one in claimed:
             self._held.pop(one.id, None)
+            self._chosen.pop(one.id, None)
         self._room.set()
 
     # --- one chunk ------------------------------------------------------------------------
 
     async def _chunk(self, claimed: Sequence[Claimed]) -> None:
-        async with self._in_line:  # one chunk at a time: two would wait for each other's slots
-            for _ in claimed:
-                await self._slots.acquire()
         ready: list[Ready] = []
         sms = any(one.row.channel == "sms" for one in claimed)
         try:
@@ -197,14 +316,18 @@ class Delivery:
             log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
             self._let_go(claimed)
         begun_at = asyncio.get_running_loop().time()
-        for _ in range(len(claimed) - len(ready)):
-            self._slots.release()
         for one in ready:
             self._spawn(self._send(one, begun_at))
+        begun = {one.claimed.id for one in ready}
+        for unused in (one for one in claimed if one.id not in begun):
+            self.carriers.places.leave(unused.id)
+            self.purse.paid(unused.id)
+            await self.carriers.probe_ended(unused.id, unused=True)
+        self._pump()
 
     async def _prepare(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """The last look, rendering and the commitment to send."""
-        looked = await self.look.at(claimed)
+        looked = await self.purse.within_the_day(await self.look.at(claimed))
         ready = [one for one in looked if isinstance(one, Ready)]
         now = self.clock()
         begun: list[Ready] = []
@@ -213,27 +336,42 @@ class Delivery:
                 if isinstance(one, Settled):
                     await self._settle(connection, one, now)
             refused = await self._suppressed(connection, ready)
+            names = {one.claimed.id: self._provider_of(one.claimed) for one in ready}
+            rows = {one.claimed.id: (one.claimed.row, names[one.claimed.id]) for one in ready}
+            unsafe = await self.carriers.unsafe(connection, rows)
             for one in ready:
                 if reason := refused.get(one.claimed.id):
                     settled = Settled(one.claimed, reason, S.SUPPRESSED, dropped=one.dropped)
                     await self._settle(connection, settled, now)
+                elif one.claimed.id in unsafe:
+                    why = "put off: it may have been accepted by a provider that isn't in use now"
+                    until = now + timedelta(seconds=self.settings.delivery.first_retry_s)
+                    await self.store.outbox.put_off(connection, one.claimed, until, why)
                 elif await self.store.outbox.begin(
                     connection,
                     one.claimed,
-                    self.providers[one.claimed.row.channel].name,
+                    names[one.claimed.id],
                     one.revisions,
                     self._lease,
                     now,
                 ):
                     await self.store.outbox.drop(connection, one.dropped, now)
+                    self._begun_by[one.claimed.id] = names[one.claimed.id]
                     begun.append(one)
                 else:
-                    # Something changed since it was rendered: give it back and look again.
+                    # It changed since it was rendered: give it back and look again.
                     await self.store.outbox.put_off(connection, one.claimed, now, "")
                     self._bell.set()
-        begun_ids = {one.claimed.id for one in begun}
+            begun_ids = {one.claimed.id for one in begun}
+            for one in ready:
+                if one.claimed.id not in begun_ids:
+                    await self.purse.refund(connection, one.claimed.id)
         self._let_go([one for one in claimed if one.id not in begun_ids])
         return begun
+
+    def _provider_of(self, claimed: Claimed) -> str:
+        chosen = self._chosen.pop(claimed.id, None) or self.carriers.choose(claimed.row)
+        return chosen or next(iter(self.carriers.providers[claimed.row.channel]))
 
     async def _settle(self, connection: AsyncConnection, one: Settled, now: datetime) -> None:
         if one.state is None:
@@ -264,21 +402,32 @@ class Delivery:
     # --- send and record ------------------------------------------------------------------
 
     async def _send(self, one: Ready, begun_at: float) -> None:
-        row = one.claimed.row
-        provider = self.providers[row.channel]
+        name = self._begun_by.pop(one.claimed.id)
+        with self.meter.attempt(one.claimed.row, name, self.clock) as ended:
+            ended.outcome = await self._hand_over(one, name, begun_at)
+
+    async def _hand_over(self, one: Ready, name: str, begun_at: float) -> str:
+        provider, error = self.carriers.by_name[name], None
+        self.carriers.in_flight[name] += 1
         try:
             if asyncio.get_running_loop().time() - begun_at > self._lease.total_seconds():
                 # This process was stopped in between: by now the message may be in other hands.
-                raise TransientError("the lease ended before the message was handed over")
+                raise TransientError("the lease ended before it was sent", trouble="recipient")
             accepted = await provider.send(one.message)
-        except ProviderError as error:
-            finished = self._failed(one, provider, error)
-        except Exception as error:
+        except ProviderError as said:
+            error = said
+        except Exception as said:
             # A provider's own fault after the attempt began: nobody knows whether it was accepted.
-            lost = UnknownOutcomeError(f"{provider.name} broke: {type(error).__name__}")
-            log.exception("provider", provider=provider.name, notification=row.uid)
-            finished = self._failed(one, provider, lost)
-        else:
+            error = UnknownOutcomeError(f"{name} broke: {type(said).__name__}")
+            log.exception("provider", provider=name, notification=one.claimed.row.uid)
+        finally:
+            probe = await self.carriers.probe_ended(one.claimed.id, unused=False)
+            turn = turn_of(name, one.claimed.id, error, probe)
+            self.carriers.heard(turn)
+            self.carriers.in_flight[name] -= 1
+            self.carriers.places.leave(one.claimed.id)
+            self._pump()
+        if error is None:
             finished = Finished(
                 one.claimed,
                 Outcome.ACCEPTED,
@@ -286,55 +435,31 @@ class Delivery:
                 accepted.reply,
                 reference=accepted.reference,
             )
-        finally:
-            self._slots.release()
-        self._finished.put_nowait(finished)
-
-    def _failed(self, one: Ready, provider: Provider, error: ProviderError) -> Finished:
-        row = one.claimed.row
-        number = row.attempt_count + 1
-        spent = number >= self.settings.delivery.attempts
-        if isinstance(error, PermanentError):
-            return Finished(
-                one.claimed,
-                Outcome.REJECTED,
-                S.FAILED,
-                error.reply,
-                reason=str(error),
-                address_is_bad=error.address_is_bad,
-            )
-        outcome = Outcome.DEFERRED if isinstance(error, TransientError) else Outcome.UNKNOWN
-        if outcome is Outcome.UNKNOWN and not provider.repeat_is_safe:
-            reason = f"unknown outcome: {error}"
-            return Finished(one.claimed, outcome, S.PARKED, error.reply, reason=reason)
-        if spent:
-            reason = f"gave up after {number} attempts: {error}"
-            return Finished(one.claimed, outcome, S.FAILED, error.reply, reason=reason)
-        wished = error.retry_after if isinstance(error, TransientError) else None
-        again = self.clock() + max(wished or timedelta(0), self.back_off(row.uid, number))
-        return Finished(
-            one.claimed, outcome, S.PENDING, error.reply, reason=str(error), again_at=again
-        )
-
-    def back_off(self, uid: str, number: int) -> timedelta:
-        """The time to the next try: doubled each time, up to a limit, ±15 % steady by message."""
-        first, longest = (
-            self.settings.delivery.first_retry_s,
-            self.settings.delivery.longest_retry_s,
-        )
-        spread = hashlib.sha256(f"{uid}{number}".encode()).digest()[0] / 255 * 0.3 - 0.15
-        return timedelta(seconds=min(first * 2 ** (number - 1), longest) * (1 + spread))
+        else:
+            safe, now = provider.repeat_is_safe, self.clock()
+            finished = failed(one.claimed, error, safe, self.settings.delivery, now)
+            finished = self.carriers.handed_on(finished, name, error)
+        slower = domain_of(one.claimed.row) if asks_for_less(error) else ""
+        self._finished.put_nowait((finished, turn, slower))
+        return finished.outcome.value
 
     async def _record(self) -> None:
         """Writes outcomes down, those that come together in one transaction."""
         while True:
-            finished = [await self._finished.get()]
+            ended = [await self._finished.get()]
             await asyncio.sleep(RECORD_EVERY_S)
             while not self._finished.empty():
-                finished.append(self._finished.get_nowait())
+                ended.append(self._finished.get_nowait())
+            finished = [one for one, _, _ in ended]
+            also = partial(
+                self._also,
+                finished=finished,
+                turns=[turn for _, turn, _ in ended],
+                slower=[domain for _, _, domain in ended if domain],
+            )
             while True:
                 try:
-                    refused = await self.store.outbox.finish(finished, self.clock())
+                    refused = await self.store.outbox.finish(finished, self.clock(), also)
                     break
                 except Exception as error:
                     # What was accepted must be written down: try until the database is back.
@@ -343,24 +468,32 @@ class Delivery:
             if refused:
                 log.warning("outcomes refused by the fence", count=refused)
             for one in finished:
-                self.outcomes[one.claimed.row.channel, one.outcome.value] += 1
-                log.info(
-                    "attempt",
-                    notification=one.claimed.row.uid,
-                    kind=one.claimed.row.kind,
-                    channel=one.claimed.row.channel,
-                    outcome=one.outcome.value,
-                    state=one.state.value,
-                )
+                row, outcome = one.claimed.row, one.outcome.value
+                self.purse.paid(one.claimed.id)
+                self.outcomes[row.channel, outcome] += 1
+                said = {"kind": row.kind, "channel": row.channel, "state": one.state.value}
+                log.info("attempt", notification=row.uid, outcome=outcome, **said)
                 self._finished.task_done()
             self._let_go([one.claimed for one in finished])
+            if any(one.avoid for one in finished):
+                self._bell.set()
+
+    async def _also(
+        self,
+        connection: AsyncConnection,
+        finished: Sequence[Finished],
+        turns: Sequence[Turn],
+        slower: Sequence[str],
+    ) -> None:
+        await self.carriers.note(connection, turns, slower)
+        for one in finished:
+            if one.outcome in {Outcome.DEFERRED, Outcome.REJECTED}:
+                await self.purse.refund(connection, one.claimed.id)
 
     async def _renew(self) -> None:
         """Keeps the leases of what is in hand from ending while a slow server takes its time."""
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 3)
-            if not self._held:
-                continue
             try:
                 await self.store.outbox.renew(list(self._held.values()), self._lease)
             except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from schedules.fields import BEIJING
 from workers.app import App
+from workers.errors import DuewatchError
 from workers.providers import Finding
 from workers.store.engine import newest_version
 
@@ -20,11 +22,14 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     """Each finding as it is made. Sends nothing."""
     async for finding in _database(app):
         yield finding
-    for channel, provider in app.providers.items():
-        for finding in await provider.check():
-            yield Finding(
-                f"{channel}: {finding.what}", finding.well, finding.detail, finding.remedy
-            )
+    if app.settings.broker_url:
+        yield await _broker(app)
+    for channel, named in app.providers.items():
+        for provider in named.values():
+            for finding in await provider.check():
+                yield Finding(
+                    f"{channel}: {finding.what}", finding.well, finding.detail, finding.remedy
+                )
     gaps = app.renderer.check(app.clock(), app.registry.calendar)
     for gap in gaps:
         yield Finding("templates", False, gap, "add or correct the template")
@@ -64,6 +69,21 @@ async def _database(app: App) -> AsyncIterator[Finding]:
         )
 
 
+async def _broker(app: App) -> Finding:
+    """Rings through the broker, and listens whether it is heard."""
+    try:
+        took, server, wrong, remedy = await asyncio.to_thread(app.bell.probe)
+    except DuewatchError as error:
+        return Finding(
+            "broker",
+            False,
+            str(error),
+            "until then workers look every few seconds, and events by the broker wait",
+        )
+    heard = f"{server}, heard after {took * 1000:.0f} ms"
+    return Finding("broker", not wrong, f"{server} {wrong}" if wrong else heard, remedy)
+
+
 def _free_mb(file: Path) -> int:
     return shutil.disk_usage(file.absolute().parent).free // 1_000_000
 
@@ -90,7 +110,7 @@ def _calendar(app: App) -> list[Finding]:
 def _public_url(app: App) -> Finding:
     url = app.settings.public_url
     local = not url or "localhost" in url or "127.0.0.1" in url
-    only_inbox = all(one.name == "inbox" for one in app.providers.values())
+    only_inbox = all(one.stays_here for one in app.by_name.values())
     return Finding(
         "links",
         not local or only_inbox,

@@ -16,6 +16,7 @@ import phonenumbers
 import structlog
 
 from schedules.planner import Circumstances, Step, Told, Verdict, plan
+from workers import traces
 from workers.errors import TemplateError
 from workers.links import Links
 from workers.model import DIGEST, Notice, NoticeItem, NotificationState, Recipient
@@ -152,7 +153,8 @@ class LastLook:
         required = any(_is_due(said) and said.required for _, said in verdicts)
         notice = self.notice(one.row, list(zip(items, keep, strict=True)), now, required)
         try:
-            message = await asyncio.to_thread(self.renderer.render, notice)
+            with traces.span("render", parent=one.row.traceparent, notification=one.row.uid):
+                message = await asyncio.to_thread(self.renderer.render, notice)
         except TemplateError as error:
             log.error("template", kind=one.row.kind, notification=one.row.uid, detail=str(error))
             return Settled(one, str(error), S.PARKED, dropped=dropped)

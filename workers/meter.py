@@ -1,4 +1,4 @@
-"""What this process did, counted and timed in memory; workers/web/health.py shows it. Pure.
+"""What this process did, counted and timed in memory; workers/web/figures.py shows it.
 
 Counts begin anew with the process: a reader of the figures takes their rate, not their height.
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
+from time import perf_counter
 from typing import Any
+
+from workers import traces
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds of what takes milliseconds when well: a scan, an attempt."""
@@ -52,6 +56,13 @@ class Histogram:
             )
 
 
+@dataclass(slots=True)
+class Ended:
+    """How an attempt ended: whoever made it says so; until then it was cut off."""
+
+    outcome: str = ""
+
+
 class SendMeter:
     """Attempts of this process: how many, how they ended, how long they took, how late they were.
 
@@ -63,6 +74,26 @@ class SendMeter:
         self.sends: Counter[tuple[str, str, str]] = Counter()
         self.took = Histogram()
         self.late = Histogram(LATENESS)
+
+    @contextmanager
+    def attempt(self, row: Any, provider: str, clock: Callable[[], datetime]) -> Iterator[Ended]:
+        """One attempt, timed, counted and traced. `row` is the notification as claimed; `clock`
+        gives business time. What is cut off before its outcome is known isn't counted.
+        """
+        began, ended = perf_counter(), Ended()
+        with traces.span(
+            "attempt",
+            parent=row.traceparent,
+            kind=row.kind,
+            channel=row.channel,
+            provider=provider,
+            notification=row.uid,
+            number=row.attempt_count + 1,
+        ) as span:
+            yield ended
+            span.tell(outcome=ended.outcome)
+        if ended.outcome:
+            self.sent(row, provider, ended.outcome, perf_counter() - began, clock())
 
     def sent(self, row: Any, provider: str, outcome: str, seconds: float, now: datetime) -> None:
         """Counts one attempt. `row` is the notification as claimed; `seconds` the hand-over's.

@@ -29,8 +29,9 @@ from schedules.rule import (
     Rule,
     State,
 )
+from workers.cadences import cadence_of
 from workers.errors import HeldError, UnknownThingError
-from workers.settings import Settings, cadence_of
+from workers.settings import Settings
 from workers.store import AsyncConnection, Row, Store
 
 log = structlog.get_logger("records")

@@ -185,21 +185,19 @@ class Gate:
         await asyncio.to_thread(self._marks.keep, now.epoch, Mark(now.sends, at))
 
     async def _noticed(self, now: Standing) -> Refusal | None:
+        at = self.clock()
         if now.copied is not None:
-            return Refusal(
-                f"this database is a copy made by duewatch backup at {now.copied}", now.clock
-            )
+            return Refusal(f"this is a copy that duewatch backup made at {now.copied}", at)
         home = await self.guard.identity()
         if now.home is None:
             await self.guard.settle_in(home)
         elif now.home != home:
-            return Refusal("this database was read in from a dump of another place", now.clock)
+            return Refusal("this database was read in from a dump of another place", at)
         known = await asyncio.to_thread(self._marks.of, now.epoch)
         if known is None:
             if now.sends and self._settings.state.required:
-                return Refusal(
-                    "this machine has no state.file of a database that has sent", now.clock
-                )
+                why = "this machine has no state.file, and the database has sent before"
+                return Refusal(why, at)
             return None
         if known.sends <= now.sends:
             return None
@@ -207,7 +205,7 @@ class Gate:
         return Refusal(
             f"an old state of the database was restored: {missing} attempts are missing, the last "
             f"of {known.at:%Y-%m-%d %H:%M:%S} UTC",
-            now.clock,
+            at,
             known.at,
             missing,
         )
@@ -296,13 +294,11 @@ async def what_would_be_sent(core: Core, lost_at: datetime | None) -> Again | No
     last = 0
     while rows := await gate.guard.unsent(last, BATCH):
         last = rows[-1].id
-        old = [row for row in rows if row.created_at <= refusal.noticed_at]
+        old = [row for row in rows if row.created_at <= until]
         repeats += [row.id for row in old if row.state == "sending" or row.not_before <= until]
-        since = [row for row in rows if row.created_at > refusal.noticed_at]
+        since = [row for row in rows if row.created_at > until]
         repeats += await _due_by(core, gate.guard, since, standing.last_at or until, until)
-    return Again(
-        refusal, standing.last_at, until, await gate.guard.waiting(refusal), sorted(repeats)
-    )
+    return Again(refusal, standing.last_at, until, await gate.guard.waiting(until), sorted(repeats))
 
 
 async def _due_by(
@@ -324,7 +320,7 @@ async def _due_by(
         mine = {
             one.id: replace(one, told=frozenset())
             for one in watched.values()
-            if one.record.kind == kind
+            if one.record.kind == kind and one.record.opened_at <= until
         }
         around = core.registry.around(kind)
         plans = [

@@ -11,14 +11,17 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import perf_counter
 from typing import Any
 
 import structlog
 
 from schedules.planner import Circumstances, Plan, Step, digest_instant
 from schedules.rule import State
+from workers import traces
 from workers.errors import StateError
 from workers.judge import Judge
+from workers.meter import Histogram
 from workers.model import DAILY, DIGEST, NotificationState
 from workers.records import Records, Registry, Watched, plan_all
 from workers.settings import Settings
@@ -54,6 +57,7 @@ class Tally:
     looked_at: int = 0
     planned: int = 0
     held: int = 0
+    by_event: bool = False
     drafts: list[Draft] = field(default_factory=list)
 
 
@@ -74,6 +78,7 @@ class Scan:
         self.judge = Judge(store, registry)
         self.clock = clock
         self.ring = ring
+        self.took = Histogram()
         self._link_life = timedelta(days=settings.links.days)
 
     async def run(
@@ -101,10 +106,14 @@ class Scan:
         run_id = await self.store.outbox.start_run(kind, fire_at, trigger, now, missed)
         if run_id is None:
             return None
-        tally = Tally(kind, fire_at, run_id, missed)
-        await self._replan_if_changed(kind, now)
-        await self._batches(tally, now, progress)
-        await self.store.outbox.finish_run(run_id, self.clock())
+        tally = Tally(kind, fire_at, run_id, missed, by_event=trigger == "event")
+        began = perf_counter()
+        with traces.span("scan", kind=kind, trigger=trigger) as span:
+            await self._replan_if_changed(kind, now)
+            await self._batches(tally, now, progress)
+            await self.store.outbox.finish_run(run_id, self.clock())
+            span.tell(count=tally.planned)
+        self.took.observe(perf_counter() - began, kind)
         if tally.looked_at or trigger == "hand":
             log.info(
                 "scan",
@@ -165,7 +174,15 @@ class Scan:
         planned = 0
         for draft in _drafts(tally.kind, plans, now, around):
             notification, lines = self._rows(draft, tally.run_id, now)
-            planned += await self.store.outbox.plan(connection, notification, lines)
+            with traces.span(
+                "plan",
+                apart=not tally.by_event,
+                kind=draft.kind,
+                channel=draft.step.channel,
+                notification=notification["uid"],
+            ):
+                notification["traceparent"] = traces.current()
+                planned += await self.store.outbox.plan(connection, notification, lines)
         await self.store.records.change_records(
             connection,
             [_after(one, plan) for one, plan in plans]

@@ -11,8 +11,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from datetime import time, timedelta
+from datetime import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -28,14 +27,16 @@ from pydantic import (
     field_validator,
 )
 
-from schedules.rule import Cadence, Channel, QuietHours, Rule, Stage, Tell, When
+from schedules.rule import Channel, QuietHours, When
 from workers.errors import SettingsError
 
 DEFAULT_FILE = "duewatch.toml"
 PREFIX = "DUEWATCH_"
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """One table of the settings file: an unknown key is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -47,7 +48,7 @@ def _quiet(value: str) -> str:
 Quiet = Annotated[str, AfterValidator(_quiet)]
 
 
-class Web(_Section):
+class Web(Section):
     """The web server: API, signed pages, inbox, health and metrics."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 is every interface.")
@@ -66,7 +67,7 @@ class Web(_Section):
     )
 
 
-class Mail(_Section):
+class Mail(Section):
     """Mail: who sends it and which providers carry it."""
 
     providers: tuple[str, ...] = Field(
@@ -85,7 +86,7 @@ class Mail(_Section):
     quiet_hours: Quiet = Field("none", description="Hours of the recipient without mail.")
 
 
-class Sms(_Section):
+class Sms(Section):
     """SMS: signature, length and which providers carry it."""
 
     providers: tuple[str, ...] = Field(
@@ -113,7 +114,7 @@ class Sms(_Section):
     quiet_hours: Quiet = Field("21:00-08:00", description="Hours of the recipient without SMS.")
 
 
-class Brand(_Section):
+class Brand(Section):
     """What messages say of whoever sends them."""
 
     name: str = Field("Partner Centre", description="Name of whoever sends.")
@@ -126,7 +127,7 @@ class Brand(_Section):
     )
 
 
-class Delivery(_Section):
+class Delivery(Section):
     """How messages are handed to providers."""
 
     concurrency: int = Field(10, ge=1, le=200, description="Messages handed over at a time.")
@@ -163,7 +164,7 @@ class Delivery(_Section):
     longest_retry_s: float = Field(4 * 3600.0, gt=0, description="Most seconds between two tries.")
 
 
-class Digest(_Section):
+class Digest(Section):
     """One mail a day for those who wish it."""
 
     send_at: time = Field(
@@ -173,13 +174,13 @@ class Digest(_Section):
     )
 
 
-class Links(_Section):
+class Links(Section):
     """Signed links in messages."""
 
     days: int = Field(30, ge=1, le=365, description="Days a link works after the message.")
 
 
-class Calendar(_Section):
+class Calendar(Section):
     """Working days."""
 
     folder: Path | None = Field(
@@ -187,7 +188,7 @@ class Calendar(_Section):
     )
 
 
-class Logs(_Section):
+class Logs(Section):
     """Logs: structured, without personal data."""
 
     format: Literal["auto", "json", "console"] = Field(
@@ -196,7 +197,7 @@ class Logs(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
 
 
-class Scheduler(_Section):
+class Scheduler(Section):
     """The clock."""
 
     clock_tolerance_s: float = Field(
@@ -207,7 +208,7 @@ class Scheduler(_Section):
     )
 
 
-class State(_Section):
+class State(Section):
     """What this machine knows of the database, to notice that an old backup was restored."""
 
     file: Path | None = Field(
@@ -222,7 +223,7 @@ class State(_Section):
     )
 
 
-class Retention(_Section):
+class Retention(Section):
     """How long what is over is kept; duewatch prune removes what is older."""
 
     messages_days: int = Field(
@@ -239,12 +240,12 @@ class Retention(_Section):
     audit_days: int = Field(1200, ge=31, description="Days that the audit is kept.")
 
 
-class Traces(_Section):
+class Traces(Section):
     """OpenTelemetry traces; they need `pip install duewatch[traces]`."""
 
     endpoint: str = Field(
         "",
-        description="Address of an OTLP/HTTP collector, as http://collector:4318; empty: no traces.",
+        description="Address of an OTLP/HTTP collector, http://collector:4318; empty: no traces.",
     )
     sample: float = Field(
         0.1, ge=0, le=1, description="Share of the traces begun here that is kept, 0 to 1."
@@ -253,12 +254,14 @@ class Traces(_Section):
     @field_validator("endpoint")
     @classmethod
     def _reachable(cls, value: str) -> str:
-        if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+        if value and (
+            urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc
+        ):
             raise ValueError("must begin with http:// or https:// and name a host, or be empty")
         return value.rstrip("/")
 
 
-class TellSettings(_Section):
+class TellSettings(Section):
     """Whom a stage tells."""
 
     role: str
@@ -267,13 +270,14 @@ class TellSettings(_Section):
     or_else: str = "administrator"
 
 
-class StageSettings(_Section):
+class StageSettings(Section):
     """Replaces parts of a stage, or adds one (then `when` and `tell` are needed)."""
 
     when: str | None = Field(None, description="`due - 5 working days`, `opened + 3 days` …")
     tell: tuple[TellSettings, ...] | None = Field(None, description="Roles, channels, messages.")
     after_deadline: bool | None = Field(None, description="Said once the deadline has passed.")
     urgent: bool | None = Field(None, description="Goes before what isn't urgent.")
+    required: bool | None = Field(None, description="Mailed even to who has switched the kind off.")
     off: bool = Field(False, description="Leaves this stage out.")
 
     @field_validator("when")
@@ -284,7 +288,7 @@ class StageSettings(_Section):
         return value
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """Changes one rule's cadence without touching code."""
 
     enabled: bool = Field(True, description="false: never scanned.")
@@ -295,7 +299,7 @@ class RuleSettings(_Section):
     stages: dict[str, StageSettings] = Field(default_factory=dict, description="Stages by name.")
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole of it."""
 
     database_url: str = Field(
@@ -368,51 +372,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_explain(error, path if path.exists() else None)) from None
-
-
-class _CadenceFile(_Section):
-    rules: dict[str, RuleSettings] = Field(min_length=1)
-
-
-def with_cadence(settings: Settings, file: Path, rules: Mapping[str, Rule]) -> Settings:
-    """The settings with the cadences of another TOML file, which has `[rules.*]` tables only.
-
-    What the file doesn't mention stays as it is, down to the single key of a stage.
-    Raises SettingsError naming file, key and remedy.
-    """
-    try:
-        values = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: isn't TOML: {error}") from None
-    except OSError as error:
-        raise SettingsError(f"{file}: can't be read: {error.strerror}") from None
-    for key in values:
-        if key != "rules":
-            raise SettingsError(f"{file}: {key}: only [rules.<kind>] tables belong in this file")
-    if not values.get("rules"):
-        raise SettingsError(f"{file}: changes nothing: write [rules.<kind>.stages.<stage>] tables")
-    present = {kind: one.model_dump(exclude_unset=True) for kind, one in settings.rules.items()}
-    try:
-        given = _CadenceFile.model_validate(values).model_dump(exclude_unset=True)
-        merged = _CadenceFile.model_validate({"rules": _merged(present, given["rules"])})
-        changed = settings.model_copy(update={"rules": merged.rules})
-        check_rules(changed, rules)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, file)) from None
-    except SettingsError as error:
-        raise SettingsError(f"{file}: {error}") from None
-    return changed
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables within tables, the upper one's values going first."""
-    found = dict(below)
-    for key, value in above.items():
-        under = found.get(key)
-        both = isinstance(value, dict) and isinstance(under, dict)
-        found[key] = _merged(under, value) if both and under is not None else value
-    return found
+        raise SettingsError(explain_faults(error, path if path.exists() else None)) from None
 
 
 def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -439,7 +399,8 @@ def _read(text: str) -> Any:
         return text
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
+def explain_faults(error: ValidationError, path: Path | None) -> str:
+    """What is wrong, a line a key: `duewatch.toml: mail.port: …`; secrets aren't shown."""
     lines = []
     for one in error.errors():
         key = ".".join(str(part) for part in one["loc"])
@@ -476,65 +437,3 @@ def _within(annotation: Any) -> Iterator[Any]:
     for one in get_args(annotation):
         yield one
         yield from _within(one)
-
-
-def cadence_of(rule: Rule, settings: Settings) -> Cadence:
-    """A rule's cadence with the changes of the settings file.
-
-    Raises SettingsError naming the key when a stage is unknown and not complete.
-    """
-    wanted = settings.rules.get(rule.kind)
-    if wanted is None:
-        return rule.cadence
-    stages = {one.name: one for one in rule.cadence.stages}
-    for name, change in wanted.stages.items():
-        if change.off:
-            if name not in stages and change.when is None:
-                raise SettingsError(_no_such_stage(rule, name, "nothing to leave out"))
-            stages.pop(name, None)
-            continue
-        stages[name] = _changed(rule, name, stages.get(name), change)
-    return Cadence(
-        stages=tuple(stages.values()),
-        send_at=wanted.send_at or rule.cadence.send_at,
-        scan_every=(
-            timedelta(seconds=wanted.scan_every_s)
-            if wanted.scan_every_s
-            else rule.cadence.scan_every
-        ),
-    )
-
-
-def _changed(rule: Rule, name: str, present: Stage | None, change: StageSettings) -> Stage:
-    tell = None
-    if change.tell is not None:
-        tell = tuple(Tell(one.role, one.by, one.message, one.or_else) for one in change.tell)
-    if present is None:
-        if change.when is None or tell is None:
-            raise SettingsError(_no_such_stage(rule, name, "a new one needs when and tell"))
-        present = Stage(name, When.parse(change.when), tell)
-    return replace(
-        present,
-        when=When.parse(change.when) if change.when else present.when,
-        tell=tell or present.tell,
-        urgent=present.urgent if change.urgent is None else change.urgent,
-        after_deadline=(
-            present.after_deadline if change.after_deadline is None else change.after_deadline
-        ),
-    )
-
-
-def _no_such_stage(rule: Rule, name: str, so: str) -> str:
-    known = ", ".join(one.name for one in rule.cadence.stages)
-    return f"rules.{rule.kind}.stages.{name}: there is no such stage ({known}); {so}"
-
-
-def check_rules(settings: Settings, rules: Mapping[str, Rule]) -> None:
-    """Raises SettingsError when a `[rules.*]` table names no rule or an impossible stage."""
-    for kind in settings.rules:
-        if kind not in rules:
-            close = difflib.get_close_matches(kind, list(rules), n=1)
-            hint = f": did you mean {close[0]}?" if close else f"; there are {', '.join(rules)}"
-            raise SettingsError(f"rules.{kind}: there is no such rule{hint}")
-    for rule in rules.values():
-        cadence_of(rule, settings)

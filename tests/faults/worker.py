@@ -1,7 +1,8 @@
-"""A process of its own for tests to kill: `worker.py scan|deliver|stall URL PORT`.
+"""A process of its own for tests to kill: `worker.py scan|deliver|defaults|stall URL PORT`.
 
-`deliver` runs the delivery loop against the relay on PORT; `stall` stops for ever while it renders,
-which is after its claim and before its commitment to send; `scan` scans the statements.
+`deliver` runs the delivery loop against the relay on PORT, `defaults` does so with the default
+settings; `stall` stops for ever while it renders, which is after its claim and before its
+commitment to send; `scan` scans the statements.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Stalls(Renderer):
 
 
 async def main(what: str, url: str, port: int) -> None:
-    delivery = {"lease_s": 2, "poll_s": 0.1}
+    delivery = {} if what == "defaults" else {"lease_s": 2, "poll_s": 0.1, "share": 1}
     settings = Settings.model_validate({"database_url": url, "delivery": delivery, **smtp(port)})
     async with open_app(settings, clock=lambda: NOW) as app:
         if what == "scan":

@@ -11,14 +11,20 @@ ROOT = Path(__file__).parents[2]
 # Lowest first: a part of workers/ imports only from the floors below its own.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),  # everything may raise
-    frozenset({"model", "links", "sms"}),  # states, what a signature is worth, SMS parts: pure
+    # states, what a signature is worth, SMS parts: pure; spans, which every part may open
+    frozenset({"model", "links", "sms", "traces"}),
+    frozenset({"meter"}),  # what this process did, counted
     # these know each other by nothing but the model, so that each can be replaced alone
     frozenset({"providers", "sources", "render", "store", "settings"}),
+    frozenset({"cadences"}),  # the ladders in force
     frozenset({"records"}),  # rows as the planner sees them
     # what state a record is in, what is to come of it, and what reminders led to
     frozenset({"judge", "outlook", "effect"}),
     frozenset({"core"}),  # what is watched, opened
+    frozenset({"places", "outcomes"}),  # how many at a time; what an outcome means
+    frozenset({"carriers"}),  # which provider carries a message
     frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
+    frozenset({"purse"}),  # what may be spent on it
     frozenset({"intake", "scan", "deliver"}),  # the three acts
     frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
@@ -31,7 +37,7 @@ NEIGHBOURS = {
     ("settings", "providers"): "each provider's file says which settings it has",
 }
 PLACES = {  # one library, one place: replacing it is a change to that place
-    "dramatiq": ("workers/tasks.py",),  # the broker only rings
+    "dramatiq": ("workers/tasks/",),  # the broker only rings
     "apscheduler": ("schedules/clock.py",),  # it only ticks
     "jinja2": ("workers/render/",),  # templates see plain values and a sandbox
     "sqlalchemy": ("workers/store/", "workers/app.py"),  # all SQL is named there; app makes engines
@@ -46,6 +52,8 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "matplotlib": ("workers/render/charts.py",),
     "PIL": ("workers/render/charts.py",),
     "python_calamine": ("workers/sources/",),
+    "opentelemetry": ("workers/traces.py",),  # optional, and loaded only when it is wanted
+    "prometheus_client": ("workers/web/",),
     "pickle": (),  # a stored object is code that somebody else may have written
 }
 PURE = ("asyncio", "socket", "http", "urllib.request", "smtplib", "sqlite3", "structlog", "logging")

@@ -55,7 +55,8 @@ async def test_announced_working_days_move_the_deadlines_that_count_them(
         await app.scan.run("opportunity")
         [before] = await app.store.records.search()
     (tmp_path / "2027.toml").write_text(
-        'source = "test"\noff = [[2027-01-01, 2027-01-01], [2027-01-04, 2027-01-04]]\nworking = []\n'
+        'source = "test"\noff = [[2027-01-01, 2027-01-01], [2027-01-04, 2027-01-04]]\n'
+        "working = []\n"
     )
     async with opened(database_url, clock, calendar={"folder": tmp_path}) as app:
         await app.scan.run("opportunity")

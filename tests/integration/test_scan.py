@@ -225,7 +225,7 @@ async def test_an_unknown_rule_is_named_with_those_there_are(
     database_url: str, clock: FakeClock
 ) -> None:
     async with opened(database_url, clock) as app:
-        with pytest.raises(UnknownThingError, match="there are .*invitation.*payment.*statement"):
+        with pytest.raises(UnknownThingError, match=r"there are .*invitation.*payment.*statement"):
             await app.scan.run("invoice")
 
 

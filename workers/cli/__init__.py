@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("setup", "Check everything that sending needs, and how to mend it."),
     "migrate": ("setup", "Bring the database's schema up to date."),
     "verify": ("setup", "Prove that the ledger adds up."),
+    "backup": ("safety", "Copy the SQLite database while the daemon goes on."),
+    "resume-after-restore": ("safety", "Send again after a restore, once you saw what would go."),
+    "move-database": ("safety", "Move everything to PostgreSQL, or back to SQLite."),
+    "prune": ("safety", "Remove what is over and old."),
     "simulate": ("simulate", "Live a made-up year and check it against an independent oracle."),
     "completion": ("setup", "Print the shell's completion script."),
     "import": ("files", "Import records, contacts and lists from CSV or XLSX."),
@@ -45,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "release": ("messages", "Send parked notifications after all."),
     "cancel": ("messages", "Stop pending or parked notifications."),
     "preview": ("messages", "Write a message to a file, from a sample or a real record."),
+    "providers": ("providers", "How each provider stands; leave one alone by hand."),
     "send-test": ("messages", "Send one marked test message to an address."),
     "records": ("people", "Records by kind and state."),
     "snooze": ("people", "Remind of a record later."),
@@ -52,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reopen": ("people", "Undo a close by hand."),
     "contacts": ("people", "Contacts of a partner."),
     "prefer": ("prefer", "What a contact gets, and how."),
+    "dead-letters": ("dead_letters", "What came by the broker and couldn't be taken."),
     "suppress": ("people", "Stop writing to an address."),
     "unsuppress": ("people", "Write to an address again."),
     "suppressions": ("people", "Who isn't written to, and why."),
@@ -61,10 +67,14 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     # a group of the help page: the files whose commands it shows
     "Run": ("roles",),
     "Set up and check": ("setup", "simulate"),
-    "Bring in": ("files",),
+    "Keep safe": ("safety",),
+    "Bring in": ("files", "dead_letters"),
     "What is due": ("due", "outlook", "effect"),
     "Figures": ("digest",),
-    "Messages": ("messages",),
+    "Messages": (
+        "messages",
+        "providers",
+    ),
     "Records and people": ("people", "prefer"),
 }
 

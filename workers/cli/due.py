@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -51,17 +52,24 @@ def kinds_of(app: Core, rule: str | None) -> list[str]:
 @click.argument("rule", required=False)
 @click.option("--dry-run", is_flag=True, help="Show who would be told what, and write nothing.")
 @click.option("--at", metavar="TIME", help="With --dry-run: as if it were TIME (Beijing).")
+@click.option("--request", is_flag=True, help="Ask a scheduler for it, through the broker.")
 @json_option
-def scan_command(rule: str | None, dry_run: bool, at: str | None, as_json: bool) -> None:
+def scan_command(
+    rule: str | None, dry_run: bool, at: str | None, request: bool, as_json: bool
+) -> None:
     """Look for what is due and plan notifications, for RULE or for all rules.
 
     \b
     duewatch scan --dry-run                          who would be told what, now
     duewatch scan statement --dry-run --at "2026-11-30 09:00"
     duewatch scan                                    plan it; the worker delivers
+    duewatch scan statement --request                have another machine plan it
     """
     if at is not None and not dry_run:
         raise InputError("--at goes with --dry-run: a real scan is always at the present time")
+    if request:
+        _request(rule, dry_run, as_json)
+        return
 
     async def work(app: App, _: Call) -> None:
         when, tallies = moment(at), list[Tally]()
@@ -83,6 +91,22 @@ def scan_command(rule: str | None, dry_run: bool, at: str | None, as_json: bool)
             ["rule", "looked at #", "notifications #", "held #"],
             [(t.kind, t.looked_at, t.planned, t.held) for t in tallies],
         )
+
+    with_app(work)
+
+
+def _request(rule: str | None, dry_run: bool, as_json: bool) -> None:
+    if dry_run:
+        raise InputError("--request and --dry-run exclude each other: leave one out")
+
+    async def work(app: App, _: Call) -> None:
+        kinds = kinds_of(app, rule)
+        for kind in kinds:
+            await asyncio.to_thread(app.bell.request_scan, kind)
+        if as_json:
+            dump({"requested": kinds})
+        else:
+            click.echo(f"Asked for a scan of {few(kinds)}. duewatch rules shows when it was done.")
 
     with_app(work)
 

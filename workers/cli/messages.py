@@ -332,7 +332,7 @@ def send_test_command(rule: str, address: str, language: str, yes: bool) -> None
     channel, clean = address_of(address)
 
     async def work(app: App, called: Call) -> None:
-        provider = app.providers[channel]
+        provider = next(iter(app.providers[channel].values()))
         if not yes:
             click.confirm(f"Send one {channel} to {clean} by {provider.name}?", abort=True)
         notice = await _notice(app, kinds_of(app, rule)[0], None, channel, language)

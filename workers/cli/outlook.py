@@ -14,12 +14,12 @@ from typing import Any
 import click
 from rich.text import Text
 
+from workers.cadences import with_cadence
 from workers.cli.due import kinds_of
 from workers.cli.frame import console, dump, few, json_option, moment, table, with_core
 from workers.core import Core
 from workers.outlook import Foretold, foretell
 from workers.records import Registry
-from workers.settings import with_cadence
 
 SATURDAY = 5
 _CHANNELS = {"mail": "mails", "sms": "SMS"}

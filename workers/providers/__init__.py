@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from workers.errors import InputError
 
@@ -90,6 +90,13 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    per_second: int = Field(
+        0, ge=0, description="Most messages a second by all workers together; 0: any number."
+    )
+    per_minute: int = Field(
+        0, ge=0, description="Most messages a minute by all workers together; 0: any number."
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class CallbackRequest:
@@ -125,11 +132,13 @@ class Provider(ABC):
 
     `repeat_is_safe`: a lost reply may be answered by sending again with the same uid (mail keeps
     its Message-ID, so receivers can drop the copy); where false, the message is parked instead.
+    `stays_here`: nothing leaves this machine, so no limit applies.
     """
 
     name: ClassVar[str]
     channels: ClassVar[frozenset[Channel]]
     repeat_is_safe: ClassVar[bool]
+    stays_here: ClassVar[bool] = False
     Settings: ClassVar[type[ProviderSettings]]
 
     def __init__(self, settings: ProviderSettings, context: ProviderContext) -> None:

@@ -360,13 +360,15 @@ def _fault(reply: HttpReply, code: str, words: str) -> ProviderError:
             retry_after=reply.retry_after(),
         )
     if reply.status in {401, 403} or _ACCESS.fullmatch(code):
-        return TransientError(f"huawei_sms: access refused ({said}): {_KEYS}", reply=said)
+        return TransientError(
+            f"huawei_sms: access refused ({said}): {_KEYS}", reply=said, trouble="access"
+        )
     if reply.status in {404, 405} or 300 <= reply.status < 400:
         return TransientError(
             f"huawei_sms: HTTP {reply.status}: check `endpoint` in {_SECTION}", reply=said
         )
     if reply.status == 503 or (code and code != "000000" and reply.status >= 500):
-        return TransientError(_system_failed(said), reply=said)
+        return TransientError(_system_failed(said), reply=said, retry_after=reply.retry_after())
     if code == "E000000":
         return TransientError(_system_failed(said), reply=said)
     if code == "000000" or reply.status >= 500 or (reply.status < 300 and not code):

@@ -35,6 +35,7 @@ class Inbox(Provider):
     name: ClassVar[str] = "inbox"
     channels: ClassVar[frozenset[Channel]] = frozenset({"mail", "sms"})
     repeat_is_safe: ClassVar[bool] = True
+    stays_here: ClassVar[bool] = True
     Settings: ClassVar[type[ProviderSettings]] = InboxSettings
 
     async def send(self, message: Mail | Sms) -> Accepted:

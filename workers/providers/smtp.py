@@ -370,6 +370,11 @@ _LOGIN_CODES = frozenset({530, 534, 535, 538})
 _LOGIN = f"check username, password and tls in {_SECTION}"
 
 
+_LESS_PLEASE = re.compile(r"\brate\b|too many|throttl|slow down", re.IGNORECASE)
+_SYSTEM = re.compile(r"421|4\d\d[ -]4\.[34]\.\d")
+"""The relay's own state or network (RFC 3463 3.4 and 3.5), not this recipient or message."""
+
+
 def _words(reply: aiosmtplib.SMTPResponse) -> str:
     return without_addresses(f"{reply.code} {reply.message}")
 
@@ -381,11 +386,13 @@ def _expect(reply: aiosmtplib.SMTPResponse, step: str, wanted: set[int]) -> None
     words = _words(reply)
     text = f"smtp: refused at {step} ({words})"
     if reply.code in _LOGIN_CODES:
-        raise TransientError(f"{text}: {_LOGIN}", reply=words)
+        raise TransientError(f"{text}: {_LOGIN}", reply=words, trouble="access")
     if 500 <= reply.code < 600:
         found = re.match(r"5\.\d{1,3}\.\d{1,3}", reply.message)
         bad = found is not None and found.group() in _BAD_ADDRESS
         raise PermanentError(text, reply=words, address_is_bad=bad and step != "MAIL")
+    if _LESS_PLEASE.search(words) or (step != "MAIL" and not _SYSTEM.match(words)):
+        raise TransientError(text, reply=words, trouble="recipient")
     raise TransientError(text, reply=words)
 
 
@@ -437,7 +444,12 @@ def _connect_fault(error: BaseException, settings: SmtpSettings) -> TransientErr
         remedy = "ask the relay's operator"
         if isinstance(error, aiosmtplib.SMTPAuthenticationError):
             remedy = _LOGIN
-        return TransientError(f"smtp: {place} refused ({words}): {remedy}", reply=words)
+        access = isinstance(error, aiosmtplib.SMTPAuthenticationError)
+        return TransientError(
+            f"smtp: {place} refused ({words}): {remedy}",
+            reply=words,
+            trouble="access" if access and error.code >= 500 else "provider",
+        )
     if isinstance(error, aiosmtplib.SMTPException) and not isinstance(error, OSError):
         return TransientError(f"smtp: {place} offers no login that is known here: {_LOGIN}")
     return TransientError(

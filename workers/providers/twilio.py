@@ -250,6 +250,7 @@ def _fault(reply: HttpReply, code: str, words: str) -> ProviderError:
             f"twilio: access refused ({said}): check account_sid, auth_token and base_url in "
             f"{_SECTION}",
             reply=said,
+            trouble="access",
         )
     if code in _SENDER:
         return TransientError(
@@ -258,7 +259,11 @@ def _fault(reply: HttpReply, code: str, words: str) -> ProviderError:
             reply=said,
         )
     if reply.status == 503:
-        return TransientError("twilio: the service is down: it is tried again later", reply=said)
+        return TransientError(
+            "twilio: the service is down: it is tried again later",
+            reply=said,
+            retry_after=reply.retry_after(),
+        )
     if 300 <= reply.status < 400:
         return TransientError(
             f"twilio: HTTP {reply.status}: check base_url in {_SECTION}", reply=said

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers import traces
 from workers.model import NotificationState, Outcome
 from workers.providers import Report
 from workers.store.engine import Database, insert
@@ -92,22 +93,34 @@ class Aftermath:
             row = await self._reported(connection, provider, report)
             if row is None:
                 return False
-            done = await connection.execute(
-                insert(connection, receipts)
-                .values(
-                    notification_id=row.id,
-                    status=report.status,
-                    detail=report.detail[:200],
-                    part=report.part,
-                    parts=report.parts,
-                    at=report.at or now,
-                )
-                .on_conflict_do_nothing()
-                .returning(receipts.c.id)
+            with traces.span(
+                "receipt",
+                parent=row.traceparent,
+                provider=provider,
+                notification=row.uid,
+                status=report.status,
+            ):
+                return await self._receive(connection, row, report, now)
+
+    async def _receive(
+        self, connection: AsyncConnection, row: Row[Any], report: Report, now: datetime
+    ) -> bool:
+        done = await connection.execute(
+            insert(connection, receipts)
+            .values(
+                notification_id=row.id,
+                status=report.status,
+                detail=report.detail[:200],
+                part=report.part,
+                parts=report.parts,
+                at=report.at or now,
             )
-            if done.first() is not None:
-                await self._apply(connection, row, report, now)
-            return True
+            .on_conflict_do_nothing()
+            .returning(receipts.c.id)
+        )
+        if done.first() is not None:
+            await self._apply(connection, row, report, now)
+        return True
 
     async def _reported(
         self, connection: AsyncConnection, provider: str, report: Report

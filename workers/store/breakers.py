@@ -42,6 +42,7 @@ class Turn:
     """One outcome as the provider's own: `failure` is "" where the provider did its work.
 
     `access`: it refused the login. `probe`: this was the one message that tries an open provider.
+    `rest`: it asked to be left alone for so long.
     """
 
     provider: str
@@ -49,6 +50,7 @@ class Turn:
     failure: str = ""
     access: bool = False
     probe: bool = False
+    rest: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,12 @@ class Breakers:
             if after.state != before.state:
                 changed.append(
                     ProviderState(
-                        name, after.state, after.why, since=after.since, until=after.open_until
+                        name,
+                        after.state,
+                        after.why,
+                        since=after.since,
+                        until=after.open_until,
+                        restless=True,
                     )
                 )
         return changed
@@ -224,7 +231,9 @@ def _shown(row: Row[Any]) -> ProviderState:
 def _counted(before: _Tally, turn: Turn, rules: BreakerRules, now: datetime) -> _Tally:
     """The tally after one more outcome."""
     if before.state != "closed":
-        # What was in flight when it was opened says nothing new; the probe decides.
+        # What was in flight then says no more than how long to rest: the probe decides.
+        if turn.rest and before.open_until is not None and before.open_until < now + turn.rest:
+            return replace(before, open_until=now + turn.rest)
         if not turn.probe or before.state != "half_open":
             return before
         return _opened(before, turn, rules, now) if turn.failure else _closed(before, now)
@@ -247,19 +256,21 @@ def _counted(before: _Tally, turn: Turn, rules: BreakerRules, now: datetime) -> 
         why=plain(turn.failure)[:300],
     )
     often = tally.counted >= RATE_LEAST and tally.counted_failures / tally.counted >= rules.rate
-    if turn.access or tally.failures >= rules.failures or often:
+    if turn.access or turn.rest or tally.failures >= rules.failures or often:
         return _opened(tally, turn, rules, now)
     return tally
 
 
 def _opened(tally: _Tally, turn: Turn, rules: BreakerRules, now: datetime) -> _Tally:
-    span = min(rules.open_s * 2.0 ** min(tally.openings, 30), rules.longest_s)
+    span = timedelta(seconds=min(rules.open_s * 2.0 ** min(tally.openings, 30), rules.longest_s))
+    if turn.rest:
+        span = turn.rest if tally.state == "closed" else max(span, turn.rest)
     return replace(
         tally,
         state="open",
         why=plain(turn.failure)[:300],
         since=now if tally.state == "closed" else tally.since,
-        open_until=now + timedelta(seconds=span),
+        open_until=now + span,
         openings=tally.openings + 1,
         failures=0,
         failed_id=None,

@@ -77,7 +77,7 @@ class Waiting:
     channel: str
     state: str
     before: int
-    """How many were planned before it was noticed."""
+    """How many were planned while the lost database was sending, so in the backup."""
     since: int
 
 
@@ -156,9 +156,26 @@ class Guard:
                 .on_conflict_do_nothing()
             )
 
-    async def waiting(self, refusal: Refusal) -> list[Waiting]:
-        """What would be sent, now or later, by rule, channel and state."""
-        since = notifications.c.created_at > refusal.noticed_at
+    async def say(self, connection: AsyncConnection, refusal: Refusal) -> None:
+        """Stops all sends in the caller's transaction, whatever was said before."""
+        statement = insert(connection, meta).values(key=REFUSAL, value=refusal.to_json())
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key"], set_={"value": statement.excluded.value}
+            )
+        )
+
+    async def withdraw(self, beginning: str) -> None:
+        """Lets everything be sent again that was stopped for a reason that begins so."""
+        async with self.database.write() as connection:
+            found = await connection.execute(select(meta.c.value).where(meta.c.key == REFUSAL))
+            said = found.scalar()
+            if said is not None and Refusal.from_json(said).why.startswith(beginning):
+                await connection.execute(delete(meta).where(meta.c.key == REFUSAL))
+
+    async def waiting(self, until: datetime) -> list[Waiting]:
+        """What would be sent by rule, channel and state: how many planned by then, and since."""
+        since = notifications.c.created_at > until
         async with self.database.read() as connection:
             rows = await connection.execute(
                 select(

@@ -7,15 +7,15 @@ the number of kinds and on what it takes, not on how much waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import chain, zip_longest
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
     bindparam,
-    literal_column,
     or_,
     select,
     text,
@@ -23,34 +23,36 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from workers.store.tables import Instant, notifications
+from workers.store.tables import PENDING, Instant, notifications
 
 FOR_OTHERS = 10
 """One in so many places is kept for what isn't urgent, however much is."""
 
-# Said by name and not by a parameter, so that the partial index may serve.
-_PENDING = notifications.c.state == literal_column("'pending'")
+# Said as the partial index says it, and as no other index does: statistics that are behind a sudden
+# backlog would have the planner read all of it through another.
+_PENDING = text(PENDING)
 
 _LANES = text(
     """
     WITH RECURSIVE lane(urgent, kind) AS (
-        SELECT both.urgent, (
+        SELECT hurry.urgent, (
             SELECT min(n.kind) FROM notifications n
-            WHERE n.state = 'pending' AND n.channel = :channel AND n.urgent = both.urgent)
-        FROM (SELECT true AS urgent UNION ALL SELECT false) both
+            WHERE lower(n.state) = 'pending' AND n.channel = :channel AND n.urgent = hurry.urgent)
+        FROM (SELECT true AS urgent UNION ALL SELECT false) hurry
         UNION ALL
         SELECT lane.urgent, (
             SELECT min(n.kind) FROM notifications n
-            WHERE n.state = 'pending' AND n.channel = :channel AND n.urgent = lane.urgent
+            WHERE lower(n.state) = 'pending' AND n.channel = :channel AND n.urgent = lane.urgent
                 AND n.kind > lane.kind)
         FROM lane WHERE lane.kind IS NOT NULL)
     SELECT lane.urgent, lane.kind FROM lane
     WHERE lane.kind IS NOT NULL
         AND lane.kind NOT IN (SELECT pauses.kind FROM pauses)
-        AND EXISTS (
-            SELECT 1 FROM notifications n
-            WHERE n.state = 'pending' AND n.channel = :channel AND n.urgent = lane.urgent
-                AND n.kind = lane.kind AND n.not_before <= :now)
+        AND NOT EXISTS (SELECT 1 FROM meta WHERE meta.key = 'refusal')
+        AND (
+            SELECT min(n.not_before) FROM notifications n
+            WHERE lower(n.state) = 'pending' AND n.channel = :channel AND n.urgent = lane.urgent
+                AND n.kind = lane.kind) <= :now
     """
 ).bindparams(bindparam("now", type_=Instant))
 
@@ -59,6 +61,8 @@ class Lanes:
     """One channel's lanes, within one transaction. `now` is business time.
 
     `turn` counts the claims: where there are more kinds than places, another begins each time.
+    `known` are the kinds that this program knows; what a newer version planned is left to that.
+    Nothing waits in a database whose sends are refused (`store/guard.py`).
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Lanes:
         now: datetime,
         channel: str,
         turn: int = 0,
+        known: Collection[str] | None = None,
     ) -> None:
         self._connection = connection
         self._db_now = db_now
         self._now = now
         self._channel = channel
         self._turn = turn
+        self._known = known
 
     async def any(self) -> bool:
         """Whether anything waits in the channel, be it in another worker's hands."""
@@ -92,7 +98,11 @@ class Lanes:
 
     async def _waiting(self) -> list[tuple[bool, str]]:
         rows = await self._connection.execute(_LANES, {"channel": self._channel, "now": self._now})
-        return [(bool(row.urgent), row.kind) for row in rows]
+        return [
+            (bool(row.urgent), row.kind)
+            for row in rows
+            if self._known is None or row.kind in self._known
+        ]
 
     async def _shared(self, urgent: bool, kinds: Sequence[str], limit: int) -> list[int]:
         """An equal share of each kind; what some leave over goes to those that have more."""
@@ -120,7 +130,7 @@ class Lanes:
         """The statement for each kind's oldest that nobody holds: locked, others' locks skipped."""
         parts = []
         for kind in kinds:
-            wanted = [
+            wanted: list[Any] = [
                 _PENDING,
                 notifications.c.channel == self._channel,
                 notifications.c.urgent == urgent,

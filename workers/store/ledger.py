@@ -21,12 +21,15 @@ from workers.store.tables import (
     notifications,
     occurrences,
     pauses,
+    provider_states,
     receipts,
     records,
     runs,
 )
 
 S = NotificationState
+UNPAID = "put off: sms.money_a_day is spent"
+"""The reason of an SMS that waits for the next day's money."""
 NEWEST = 1_000_000
 """How many of the newest notifications a proof in bounded time looks at, beside all open ones."""
 LIMIT_S = 30.0
@@ -111,12 +114,10 @@ class Ledger:
 
     async def verify(self) -> list[tuple[str, int, str]]:
         """The ledger's equations: (what, how many break it, what to look at). All must be 0."""
-        checks = _equations(_Window())
         async with self.database.snapshot() as connection:
-            return [
-                (one.what, int((await connection.execute(one.statement)).scalar_one()), one.look_at)
-                for one in checks
-            ]
+            found = await exceptions(connection)
+        look_at = {one.what: one.look_at for one in _equations(_Window())}
+        return [(what, count, look_at[what]) for what, count in found]
 
     async def prove(
         self,
@@ -196,11 +197,19 @@ class Ledger:
 
             held = select(func.count()).select_from(records).where(records.c.state == "held")
             unknown = select(func.count()).select_from(notifications).where(last_outcome_unknown())
+            alone = (
+                select(func.count())
+                .select_from(provider_states)
+                .where(provider_states.c.state != "closed")
+            )
+            unpaid = having(S.PENDING).where(notifications.c.reason == UNPAID)
             return {
                 "held records": await number(held),
                 "parked": await number(having(S.PARKED)),
                 "failed": await number(having(S.FAILED)),
                 "unknown": await number(unknown),
+                "providers left alone": await number(alone),
+                "unpaid SMS": await number(unpaid),
             }
 
 
@@ -215,6 +224,14 @@ def last_outcome_unknown() -> Any:
             last.c.outcome == Outcome.UNKNOWN,
         ),
     )
+
+
+async def exceptions(connection: AsyncConnection) -> list[tuple[str, int]]:
+    """Every equation and how many break it, over all there is, as the transaction sees it."""
+    return [
+        (one.what, int((await connection.execute(one.statement)).scalar_one()))
+        for one in _equations(_Window())
+    ]
 
 
 def _equations(window: _Window) -> list[_Equation]:

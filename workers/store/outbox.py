@@ -56,7 +56,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of one attempt, to be recorded. `again_at` (business time) only when deferred."""
+    """What came of one attempt, to be recorded. `again_at` (business time) only when deferred.
+
+    `avoid` names the provider that was in trouble with it: it is tried last.
+    """
 
     claimed: Claimed
     outcome: Outcome
@@ -66,6 +69,7 @@ class Finished:
     reference: str | None = None
     again_at: datetime | None = None
     address_is_bad: bool = False
+    avoid: str | None = None
 
 
 Sift = Callable[[AsyncConnection, Sequence[Claimed]], Awaitable[Mapping[int, tuple[datetime, str]]]]
@@ -158,18 +162,20 @@ class Outbox(Runs, Aftermath):
         lease: timedelta,
         channel: str | None = None,
         sift: Sift | None = None,
+        known: Collection[str] | None = None,
     ) -> list[Claimed]:
         """Takes up to `limit` pending notifications under a lease: urgent ones first, then each
         rule its share, oldest first.
 
-        Left alone: what another worker holds, what isn't to be sent yet, and paused rules. `sift`
-        says in the same transaction which of them must wait after all.
+        Left alone: what another worker holds, what isn't to be sent yet, paused rules, kinds that
+        aren't `known` (None: all are), and everything while sends are refused. `sift` says in the
+        same transaction which of them must wait after all.
         """
         claimed: list[Claimed] = []
         async with self.database.write() as connection:
             for one in (channel,) if channel is not None else ("mail", "sms"):
                 self._turn += 1
-                lanes = Lanes(connection, self._db_now(), now, one, self._turn)
+                lanes = Lanes(connection, self._db_now(), now, one, self._turn, known)
                 ids = await lanes.next(limit - len(claimed))
                 claimed += await self._take(connection, ids, lease)
             if sift is not None and claimed:
@@ -192,13 +198,13 @@ class Outbox(Runs, Aftermath):
         found = {row.id: Claimed(row, int(row.fence)) for row in rows}
         return [found[one] for one in ids]
 
-    async def waiting(self, now: datetime) -> list[str]:
+    async def waiting(self, now: datetime, known: Collection[str] | None = None) -> list[str]:
         """The channels in which anything is to be claimed: a look that takes no write lock."""
         async with self.database.read() as connection:
             return [
                 channel
                 for channel in ("mail", "sms")
-                if await Lanes(connection, self._db_now(), now, channel).any()
+                if await Lanes(connection, self._db_now(), now, channel, known=known).any()
             ]
 
     async def unknown_last(self, connection: AsyncConnection, ids: Collection[int]) -> set[int]:
@@ -218,6 +224,8 @@ class Outbox(Runs, Aftermath):
 
     async def renew(self, held: Collection[Claimed], lease: timedelta) -> None:
         """Extends the leases of what is still in our hands, by the fence."""
+        if not held:
+            return
         async with self.database.write() as connection:
             for part in chunks([(one.id, one.fence) for one in held]):
                 await connection.execute(
@@ -433,6 +441,7 @@ class Outbox(Runs, Aftermath):
             "state": one.state,
             "reason": plain(one.reason),
             "changed_at": now,
+            "avoid": one.avoid,
         }
         if one.state is S.ACCEPTED:
             values |= {"accepted_at": now, "reference": plain(one.reference or "")[:200] or None}

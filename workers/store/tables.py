@@ -220,6 +220,10 @@ runs = Table(
     ),
 )
 
+PENDING = "lower(notifications.state) = 'pending'"
+"""What the index of lanes holds, in its own words: only so it is used for a claim, and for nothing
+else."""
+
 notifications = Table(
     "notifications",
     metadata,
@@ -245,6 +249,8 @@ notifications = Table(
     Column("lease_until", Instant),
     Column("fence", Integer, nullable=False, default=0),
     Column("provider", String(40)),
+    # The provider that was in trouble with it last: another takes it where there is one.
+    Column("avoid", String(64)),
     Column("reference", String(200)),
     Column("link_until", Instant, nullable=False),
     # A day's digest of one person: `<contact>|<address>|<instant>`; scans of all rules add to it.
@@ -261,8 +267,8 @@ notifications = Table(
         "urgent",
         "kind",
         "not_before",
-        sqlite_where=text("state = 'pending'"),
-        postgresql_where=text("state = 'pending'"),
+        sqlite_where=text("lower(state) = 'pending'"),
+        postgresql_where=text("lower(state) = 'pending'"),
     ),
     Index(
         "ix_notifications_sending",
@@ -271,7 +277,8 @@ notifications = Table(
         postgresql_where=text("state = 'sending'"),
     ),
     Index("uq_notifications_digest_key", "digest_key", unique=True),
-    Index("ix_notifications_state", "state", "kind"),
+    # With the channel, so that counting all of them reads the index alone.
+    Index("ix_notifications_state", "state", "kind", "channel"),
     Index("ix_notifications_reference", "provider", "reference"),
     Index("ix_notifications_address", "channel", "address", "accepted_at"),
 )

@@ -38,6 +38,7 @@ def build_web(app: App) -> web.Application:
     access = Access(app.settings)
     events, callbacks = Events(app, access), Callbacks(app)
     requests: Counter[tuple[str, str, str]] = Counter()
+    health = Health(app, events, callbacks, requests)
     built = web.Application(middlewares=[answer_safely], client_max_size=MAX_BODY_BYTES)
     built[REQUESTS] = requests
     console = (app.settings.templates or TEMPLATES) / "console"
@@ -49,12 +50,13 @@ def build_web(app: App) -> web.Application:
         PreferenceViews(app),
         events,
         callbacks,
-        Health(app, events, callbacks, requests),
+        health,
     ):
         part.add_to(built.router)
 
     async def finish(_: web.Application) -> None:
         await events.scans.finish()
+        await health.close()
 
     built.on_cleanup.append(finish)
     return built

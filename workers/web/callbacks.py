@@ -56,7 +56,7 @@ class Callbacks:
             self.outcomes[name, "refused"] += 1
             raise ProblemError(400, "invalid-report", "Not a status report", str(error)) from None
         for report in reports:
-            known = await self._app.store.outbox.receive(provider.name, report, self._app.clock())
+            known = await self._app.store.outbox.receive(name, report, self._app.clock())
             self.outcomes[name, "known" if known else "unknown"] += 1
             if not known:
                 log.warning("a report fits no message", provider=name, status=report.status)

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import structlog
 from aiohttp import web
 
+from workers import traces
 from workers.app import App
 from workers.errors import DuewatchError, InputError
 from workers.events import EventIntake, EventResult, read_json
@@ -83,6 +84,10 @@ class Events:
     async def _post(self, request: web.Request) -> web.Response:
         self._access.check(request, pages=False)
         self._access.check_sender(request)
+        with traces.span("intake", parent=request.headers.get("traceparent")):
+            return await self._read(request)
+
+    async def _read(self, request: web.Request) -> web.Response:
         media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = await read_body(request, MAX_BODY_BYTES)
         if media == _BATCH:

@@ -92,8 +92,8 @@ def _providers_and_lanes() -> None:
         "notifications",
         ["channel", "urgent", "kind", "not_before"],
         unique=False,
-        sqlite_where=sa.text("state = 'pending'"),
-        postgresql_where=sa.text("state = 'pending'"),
+        sqlite_where=sa.text("lower(state) = 'pending'"),
+        postgresql_where=sa.text("lower(state) = 'pending'"),
     )
     op.drop_index("ix_notifications_pending", table_name="notifications")
     op.add_column("notifications", sa.Column("avoid", sa.String(length=64), nullable=True))

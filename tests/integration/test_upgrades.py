@@ -1,0 +1,244 @@
+"""Old and new versions side by side: a newer schema that only adds is worked on, another refused.
+
+The newer version is a copy of this one with one migration more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from tests.acceptance.shell import ROOT
+from tests.fakes.clock import FakeClock
+from tests.fakes.smtp_server import SmtpServer
+from tests.product import contact, opened, planned, statement, states
+from workers.errors import SettingsError
+from workers.store import Store
+from workers.store.engine import compatible_from, newest_version
+from workers.store.tables import attempts, notifications, records
+
+COMMAND = [sys.executable, "-c", "from workers.cli import main; main()"]
+WAIT_S = 45
+NEXT = f"{int(newest_version()) + 1:04}"
+MIGRATION = '''
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{next}"
+down_revision = "{newest}"
+branch_labels = None
+depends_on = None
+compatible_from = "{since}"
+
+
+def upgrade() -> None:
+    """Adds a column and a table."""
+    op.add_column("notifications", sa.Column("mood", sa.Text(), nullable=True))
+    op.add_column("records", sa.Column("mood", sa.Text(), server_default="calm", nullable=False))
+    op.create_table("moods", sa.Column("id", sa.Integer(), primary_key=True))
+'''
+
+
+def newer(folder: Path, since: str) -> Path:
+    """A copy of the program with one migration more, that works with programs of `since` on."""
+    place = folder / "newer"
+    for name in ("schedules", "workers", "templates"):
+        shutil.copytree(
+            ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+    versions = place / "workers" / "store" / "migrations" / "versions"
+    content = MIGRATION.format(next=NEXT, newest=newest_version(), since=since)
+    (versions / f"{NEXT}_moods.py").write_text(content)
+    return place
+
+
+class House:
+    """A folder with settings and a database, and programs of either version in it."""
+
+    def __init__(self, folder: Path, database_url: str, smtp_port: int = 1) -> None:
+        self.folder = folder
+        (folder / "duewatch.toml").write_text(
+            f'database_url = "{database_url}"\n'
+            '[mail]\nproviders = ["smtp"]\nsender = "Desk <desk@example.com>"\n'
+            f'[providers.smtp]\nhost = "127.0.0.1"\nport = {smtp_port}\ntls = "none"\n'
+            "[delivery]\npoll_s = 0.2\nlease_s = 5.0\nconcurrency = 2\n",
+            "utf-8",
+        )
+
+    def environ(self, program: Path) -> dict[str, str]:
+        """The environment in which a version is found."""
+        return {**os.environ, "PYTHONPATH": str(program), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def do(self, program: Path, *words: str) -> str:
+        """Runs a command of a version to its end and returns what it printed."""
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=self.folder,
+            env=self.environ(program),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @contextmanager
+    def worker(self, program: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker of a version; killed at the end."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*COMMAND, "worker"],
+                cwd=self.folder,
+                env=self.environ(program),
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def bring(self, program: Path, first: int, count: int) -> None:
+        """Imports statements of people of their own, and plans them, with a version."""
+        now = datetime.now(UTC)
+        people = "partner,ref,role,name,mail,channels\n"
+        rows = "ref,partner,statement_kind,generated_at,confirm_by,amount_incl_tax\n"
+        for n in range(first, first + count):
+            people += f"P{n},C{n},finance,Ann,c{n}@example.com,mail\n"
+            rows += f"S{n},P{n},INCENTIVE,{now - timedelta(days=20):%Y-%m-%d},"
+            rows += f"{(now + timedelta(days=3)).date()},1.00\n"
+        (self.folder / "people.csv").write_text(people)
+        (self.folder / "statements.csv").write_text(rows)
+        self.do(program, "import", "people.csv", "statements.csv")
+        self.do(program, "scan", "statement")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the programs run."""
+    place = tmp_path / "house"
+    place.mkdir()
+    return place
+
+
+async def test_a_newer_schema_that_only_adds_is_worked_on(
+    tmp_path: Path, folder: Path, database_url: str
+) -> None:
+    program = newer(tmp_path, since=compatible_from())
+    await asyncio.to_thread(House(folder, database_url).do, program, "migrate")
+    store = await Store.open(database_url, migrate=False)
+    try:
+        assert await store.database.schema_version() == NEXT
+        assert await store.database.misfit() == ""
+    finally:
+        await store.close()
+
+
+async def test_a_newer_schema_that_ends_this_program_is_refused_with_the_remedy(
+    tmp_path: Path, folder: Path, database_url: str
+) -> None:
+    program = newer(tmp_path, since=NEXT)
+    await asyncio.to_thread(House(folder, database_url).do, program, "migrate")
+    with pytest.raises(SettingsError, match=f"works with programs of {NEXT} and later: install"):
+        await Store.open(database_url)
+
+
+async def test_what_a_database_that_says_nothing_works_with_is_refused(database_url: str) -> None:
+    store = await Store.open(database_url)
+    async with store.database.write() as connection:
+        await connection.execute(text("DELETE FROM meta WHERE key = 'compatible_from'"))
+        await connection.execute(text(f"UPDATE alembic_version SET version_num = '{NEXT}'"))
+    await store.close()
+    with pytest.raises(SettingsError, match=f"works with programs of {NEXT} and later"):
+        await Store.open(database_url)
+
+
+@pytest.mark.acceptance
+async def test_an_old_and_a_new_version_send_side_by_side_and_one_migrates_while_the_other_works(
+    tmp_path: Path, folder: Path, database_url: str
+) -> None:
+    program = newer(tmp_path, since=newest_version())
+    count = 25
+    async with SmtpServer() as server:
+        house = House(folder, database_url, server.port)
+
+        async def sent(number: int) -> None:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + WAIT_S
+            while len(server.messages) < number:
+                assert loop.time() < end, f"{len(server.messages)} of {number} were sent"
+                await asyncio.sleep(0.05)
+
+        await asyncio.to_thread(house.bring, ROOT, 0, count)
+        with house.worker(ROOT) as old:
+            await sent(1)
+            await asyncio.to_thread(house.do, program, "migrate")
+            await asyncio.to_thread(house.bring, program, count, count)
+            with house.worker(program) as new:
+                # Planned by the old version on the newer schema, sent by either.
+                await asyncio.to_thread(house.bring, ROOT, 2 * count, count)
+                await sent(3 * count)
+                await asyncio.sleep(0.5)
+                assert (old.poll(), new.poll()) == (None, None)
+
+    told = sorted(address for one in server.messages for address in one.recipients)
+    assert told == sorted(f"c{n}@example.com" for n in range(3 * count))
+    ids = {message_from_bytes(one.content)["Message-ID"] for one in server.messages}
+    assert len(ids) == 3 * count
+    for version in (ROOT, program):
+        proved = await asyncio.to_thread(house.do, version, "verify")
+        assert "The ledger adds up." in proved
+
+
+async def test_a_newer_versions_kind_is_left_to_workers_that_know_it(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(app, contact(), statement())
+        async with app.store.database.write() as connection:
+            await connection.execute(update(notifications).values(kind="subscription"))
+            await connection.execute(update(records).values(kind="subscription"))
+        await planned(app, contact("C2", partner="P2"), statement("S2", partner="P2"))
+        await app.delivery.drain()
+        found = await states(app)
+        async with app.store.database.read() as connection:
+            begun = await connection.execute(select(func.count()).select_from(attempts))
+            assert begun.scalar_one() == 1
+
+    assert found == {"c1@example.com": "pending", "c2@example.com": "accepted"}
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+async def test_a_migration_steps_aside_for_who_holds_a_table_and_comes_back(
+    tmp_path: Path, folder: Path, postgres_url: str
+) -> None:
+    url = postgres_url.replace("+asyncpg", "")
+    program = newer(tmp_path, since=newest_version())
+    store = await Store.open(url)
+    try:
+        async with store.database.write() as connection:
+            await connection.execute(text("LOCK TABLE notifications IN ROW EXCLUSIVE MODE"))
+            migrating = asyncio.create_task(
+                asyncio.to_thread(House(folder, url).do, program, "migrate")
+            )
+            await asyncio.sleep(9)
+            assert not migrating.done()
+            # Others get through meanwhile: nobody waits behind a waiting migration for long.
+            async with asyncio.timeout(10):
+                await store.operations.counts()
+        assert NEXT in await migrating
+    finally:
+        await store.close()
