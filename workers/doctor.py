@@ -12,7 +12,6 @@ from schedules.fields import BEIJING
 from workers.app import App
 from workers.errors import DuewatchError
 from workers.providers import Finding
-from workers.store.engine import newest_version
 
 CLOCK_SKEW = timedelta(seconds=5)
 LEAST_FREE_MB = 200
@@ -43,13 +42,9 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 
 async def _database(app: App) -> AsyncIterator[Finding]:
     database = app.store.database
-    version = await database.schema_version()
-    yield Finding(
-        "database",
-        version == newest_version(),
-        f"{database.dialect}, schema {version}",
-        "" if version == newest_version() else "run duewatch migrate",
-    )
+    misfit = await database.misfit()
+    shown = f"{database.dialect}, schema {await database.schema_version()}"
+    yield Finding("database", not misfit, shown, misfit)
     skew = abs(await database.clock() - app.clock())
     well = skew <= CLOCK_SKEW
     yield Finding(

@@ -11,6 +11,8 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.product import NOW, contact, line, opened, partner, payment, planned, statement
 
+pytestmark = pytest.mark.slow
+
 SQL = Path(__file__).parents[2] / "docs" / "deploy" / "postgresql" / "archive.sql"
 
 

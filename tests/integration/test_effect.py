@@ -68,6 +68,7 @@ async def tell(
                     began_at=at,
                     ended_at=at,
                     outcome="accepted",
+                    reply="250 accepted",
                 )
             )
         await connection.execute(

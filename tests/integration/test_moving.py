@@ -24,7 +24,7 @@ from workers.store import Store
 from workers.store.guard import HOME, REFUSAL
 from workers.store.tables import meta, metadata, notifications
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 NONE = lambda *_: None  # noqa: E731
 UNTIED = {"scheduler": Scheduler(clock_tolerance_s=0)}
 DIES = """

@@ -18,6 +18,8 @@ from workers.app import App
 from workers.store.retention import Ages, Retention
 from workers.store.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 KEPT = Ages(*[100 * DAY] * 5)
 

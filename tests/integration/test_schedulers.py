@@ -28,6 +28,8 @@ from workers.settings import RuleSettings, Scheduler
 from workers.store import Store
 from workers.store.tables import notifications, runs
 
+pytestmark = pytest.mark.slow
+
 EVERY = timedelta(seconds=10)
 UNTIED: dict[str, Any] = {
     "scheduler": Scheduler(clock_tolerance_s=0),

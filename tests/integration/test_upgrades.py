@@ -28,6 +28,8 @@ from workers.store import Store
 from workers.store.engine import compatible_from, newest_version
 from workers.store.tables import attempts, notifications, records
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-c", "from workers.cli import main; main()"]
 WAIT_S = 45
 NEXT = f"{int(newest_version()) + 1:04}"

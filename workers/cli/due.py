@@ -29,8 +29,9 @@ from workers.cli.frame import (
     with_core,
 )
 from workers.core import Core
-from workers.errors import InputError, UnknownThingError
+from workers.errors import InputError, StateError, UnknownThingError
 from workers.outlook import WORDS, Explained, explain
+from workers.restore import Gate
 from workers.scan import Tally
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ def deliver_command(as_json: bool) -> None:
     """Send what is pending now, then end. A running worker does this by itself."""
 
     async def work(app: App, _: Call) -> None:
+        if closed := await Gate(app.store, app.settings, app.clock).look():
+            raise StateError(f"nothing is sent: {closed}")
         claimed = await app.delivery.drain()
         outcomes = {
             f"{channel} {outcome}": count
