@@ -47,11 +47,8 @@ def test_from_a_file_to_an_accepted_message_and_its_explanation(either: Shell) -
     }
     assert {one["address"] for one in sent} == {one["address"] for one in foreseen}
     assert {one["state"] for one in sent} == {"accepted"}
-    assert {run["kind"]: run["planned"] for run in scanned} == {
-        "invitation": 2,
-        "payment": 0,
-        "statement": 0,
-    }
+    assert {run["kind"]: run["planned"] for run in scanned if run["planned"]} == {"invitation": 2}
+    assert {run["kind"] for run in scanned} >= {"invitation", "payment", "statement"}
     assert again[0]["planned"] == 0
 
     story = either("explain", "I1", "--json").json

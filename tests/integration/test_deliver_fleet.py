@@ -151,10 +151,10 @@ async def test_a_message_that_ends_its_worker_each_time_is_parked_at_last(
 
 
 @pytest.mark.timeout(300)
-async def test_four_workers_send_each_of_two_thousand_messages_exactly_once(
+async def test_four_workers_send_each_of_a_thousand_messages_exactly_once(
     database_url: str, clock: FakeClock
 ) -> None:
-    count = 2000
+    count = 1000
     quick = {"answer_timeout_s": 30, "connections": 8}
     async with (
         SmtpServer() as server,

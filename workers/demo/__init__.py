@@ -22,6 +22,7 @@ from rich.console import Console
 from schedules.calendar import WorkingCalendar
 from schedules.clock import fire_time
 from schedules.fields import BEIJING
+from schedules.rule import Rule
 from schedules.rules.operations_digest import month_before
 from workers.app import App, open_app
 from workers.core import utc_now
@@ -207,8 +208,7 @@ async def _load(
         )
         status.update("Reckoning the operations digests …")
         await _make_operations_digests(app)
-        *first, last = _lists_last(app)
-        for kinds in (first, [last]):
+        for number, kinds in enumerate(_in_order(app)):
             for kind in kinds:
                 status.update(f"Scanning {kind} records …")
                 # As the clock fires it, so that the scheduler doesn't at once scan the same again.
@@ -216,7 +216,7 @@ async def _load(
                 await app.scan.run(kind, fire_at=fire_time(app.clock(), every))
                 if stopping.is_set():
                     return None
-            if kinds is first:
+            if number == 0:
                 said += await events.take(data.late_events)
             status.update("Writing and sending messages …")
             await _drain(app, stopping)
@@ -237,9 +237,14 @@ async def _make_operations_digests(app: App) -> None:
         await make(app, await gather(app, ref, month, now))
 
 
-def _lists_last(app: App) -> list[str]:
-    """The rules, those whose mails carry lists last: what is sent last is on top of the inbox."""
-    return sorted(app.registry.enabled(), key=lambda kind: app.rules[kind].Line is not None)
+def _in_order(app: App) -> list[list[str]]:
+    """The rules in three parts; what is sent last, lists and charts, is on top of the inbox."""
+    parts: list[list[str]] = [[], [], []]
+    for kind in app.registry.enabled():
+        rule = app.rules[kind]
+        has_charts = type(rule).figures is not Rule.figures
+        parts[2 if has_charts else 1 if rule.Line is not None else 0].append(kind)
+    return parts
 
 
 async def _drain(app: App, stopping: asyncio.Event) -> None:
