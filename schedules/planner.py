@@ -86,7 +86,7 @@ class Plan:
     """All steps of a record as they stand at one instant, in the ladder's order.
 
     `next_due_at` is when the planner must look again. `unheard` says who is missing when a stage
-    is due and nobody at all can be told: the record is then held.
+    is due, nobody at all can be told, and no later stage is to come: the record is then held.
     """
 
     steps: tuple[Step, ...]
@@ -140,7 +140,10 @@ def plan(
             )
     steps.sort(key=lambda step: step.order)
     judged = _judge(steps, told, now, record)
-    return Plan(tuple(judged), _next_due(judged), _unheard(judged, record, now))
+    next_due_at = _next_due(judged)
+    # A stage that reaches nobody doesn't cost those to come: whom they reach is seen then.
+    unheard = _unheard(judged, record, now) if next_due_at is None else None
+    return Plan(tuple(judged), next_due_at, unheard)
 
 
 def forecast(

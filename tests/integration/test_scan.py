@@ -18,6 +18,7 @@ from tests.product import (
     opened,
     payment,
     planned,
+    record,
     statement,
 )
 from workers.app import App
@@ -269,3 +270,27 @@ async def test_a_settlement_that_waits_is_called_to_mind_again_out_of_the_store(
             await app.scan.run("statement")
             await app.delivery.drain()
         assert len(await inbox(app)) == 4, "ended, and waiting five working days later, to both"
+
+
+async def test_a_stage_that_reaches_nobody_costs_no_later_one(
+    database_url: str, clock: FakeClock
+) -> None:
+    voucher = {
+        "ref": "V1",
+        "partner": "P1",
+        "customer_name": "Northwind",
+        "customer_mobile": "+8613800138000",
+        "face_value": "100",
+        "balance": "60",
+        "issued_at": NOW - 60 * DAY,
+        "expires_at": "2026-12-20",  # a month ahead only mail is sent, and there is no address
+    }
+    async with opened(database_url, clock) as app:
+        await app.intake.take([record("voucher", voucher)])
+        await app.scan.run("voucher")
+        [found] = await app.store.records.search()
+        assert (found.state, await inbox(app)) == ("open", [])
+        clock.set(NOW + 19 * DAY)
+        await app.scan.run("voucher")
+        await app.delivery.drain()
+        assert await inbox(app) == ["+8613800138000"]

@@ -91,7 +91,7 @@ class Step(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What is due of a thing, when to look again, and whether nobody at all can be told."""
+    """What is due of a thing, when to look again, and whether nobody can be told now or later."""
 
     due: dict[Message, Step]
     wake: datetime | None
@@ -288,7 +288,7 @@ def judge(
             coming.append(step.at)
     come_orders = [step.order for step in steps if step.order[0] <= now]
     top = [step for step in steps if come_orders and step.order == max(come_orders)]
-    nobody = bool(top) and not any(step.what.contact for step in top) and not due
+    nobody = bool(top) and not any(step.what.contact for step in top) and not (due or coming)
     return Judgement(due, min(coming, default=None), nobody)
 
 
