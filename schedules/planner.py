@@ -27,7 +27,7 @@ MAX_REPEATS = 400
 
 
 class Told(NamedTuple):
-    """What has been told already: the unique key of an occurrence within a record's ladder."""
+    """One thing told: the unique key of an occurrence within a record's ladder."""
 
     stage: str
     channel: str
@@ -98,6 +98,16 @@ class Plan:
         """The steps to be told now."""
         return tuple(step for step in self.steps if step.verdict is Verdict.DUE)
 
+    @property
+    def telling(self) -> dict[Told, str]:
+        """What is told once the due steps are, and the address each goes to."""
+        return {
+            Told(step.stage, step.channel, step.contact.ref): step.contact.address(step.channel)
+            or ""
+            for step in self.due
+            if step.contact is not None
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
@@ -118,14 +128,14 @@ class Circumstances:
 def plan(
     record: Record,
     contacts: Sequence[Contact],
-    told: AbstractSet[Told],
+    told: Mapping[Told, str],
     now: datetime,
     around: Circumstances,
 ) -> Plan:
     """Decide every step of a record at `now` (aware UTC).
 
     `contacts` are those of the record's partner and of its parent; `told` what its present ladder
-    has told.
+    has told, with the address each went to.
     """
     theirs = around.rule.told_at(record)
     contacts = [contact for contact in contacts if contact.partner == theirs]
@@ -149,7 +159,7 @@ def plan(
 def forecast(
     record: Record,
     contacts: Sequence[Contact],
-    told: AbstractSet[Told],
+    told: Mapping[Told, str],
     start: datetime,
     end: datetime,
     around: Circumstances,
@@ -158,15 +168,13 @@ def forecast(
 
     It is the scan in virtual time: plan, tell what is due, move on to the next instant.
     """
-    known = set(told)
+    known = dict(told)
     found: list[tuple[datetime, Step]] = []
     moment: datetime | None = start
     while moment is not None and moment < end:
         planned = plan(record, contacts, known, moment, around)
-        for step in planned.due:
-            assert step.contact is not None
-            found.append((moment, step))
-            known.add(Told(step.stage, step.channel, step.contact.ref))
+        found.extend((moment, step) for step in planned.due)
+        known |= planned.telling
         if planned.unheard and not planned.due:
             break
         moment = planned.next_due_at
@@ -255,13 +263,14 @@ def _steps_of(
     day_or_instant: date | datetime,
     record: Record,
     contacts: Sequence[Contact],
-    told: AbstractSet[Told],
+    told: Mapping[Told, str],
     now: datetime,
     around: Circumstances,
 ) -> Iterator[Step]:
     """The steps of one stage, with verdicts that concern the contact alone (else COMING)."""
     until = None if one.after_deadline else record.deadline.at
-    seen = _addresses_told(name, contacts, told)
+    # The address counts, whoever had it: a person may have been entered anew under another ref.
+    seen = {(what.channel, to) for what, to in told.items() if to and what.stage == name}
     for tell in one.tell:
         people = _people(tell, record, contacts, around.rule)
         blank = Step(
@@ -287,19 +296,6 @@ def _steps_of(
                     blank, channel=channel, contact=contact, at=at, role=contact.role or tell.role
                 )
                 yield _usable(step, seen, around)
-
-
-def _addresses_told(
-    name: str, contacts: Sequence[Contact], told: AbstractSet[Told]
-) -> set[tuple[str, str]]:
-    """The (channel, address) pairs that have had a stage already, by whatever contact."""
-    channels: tuple[Channel, ...] = ("mail", "sms")
-    return {
-        (channel, address)
-        for contact in contacts
-        for channel in channels
-        if Told(name, channel, contact.ref) in told and (address := contact.address(channel))
-    }
 
 
 def _people(tell: Tell, record: Record, contacts: Sequence[Contact], rule: Rule) -> list[Contact]:
@@ -399,14 +395,14 @@ def _usable(step: Step, seen: set[tuple[str, str]], around: Circumstances) -> St
 
 
 def _judge(
-    steps: Sequence[Step], told: AbstractSet[Told], now: datetime, record: Record
+    steps: Sequence[Step], told: Mapping[Told, str], now: datetime, record: Record
 ) -> list[Step]:
     latest = _latest_by_contact(steps, told, now)
     return [_verdict(step, told, now, record, latest) for step in steps]
 
 
 def _latest_by_contact(
-    steps: Iterable[Step], told: AbstractSet[Told], now: datetime
+    steps: Iterable[Step], told: Mapping[Told, str], now: datetime
 ) -> dict[str, tuple[datetime, int]]:
     """For each contact the order of its latest stage whose time has come."""
     latest: dict[str, tuple[datetime, int]] = {}
@@ -426,7 +422,7 @@ def _passed(step: Step, now: datetime) -> bool:
 
 def _verdict(
     step: Step,
-    told: AbstractSet[Told],
+    told: Mapping[Told, str],
     now: datetime,
     record: Record,
     latest: Mapping[str, tuple[datetime, int]],

@@ -33,6 +33,10 @@ S = NotificationState
 PUT_OFF_AT_MOST = timedelta(days=1)
 SMS_A_MINUTE = 2
 """To one number; carriers drop more (the vendor's limit for notices)."""
+LEFT_FOR, LOOK_AGAIN = timedelta(days=1), timedelta(seconds=60)
+"""So long after it was planned a message that this version has no words for is left to the version
+that planned it, and looked at again so often. An upgrade is over by then: it takes its usual course.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,14 @@ class LastLook:
         self.links = links
         self.settings = settings
         self.clock = clock
+        # What our own cadences tell we must be able to say: where its words lack, that is a fault.
+        self._ours = {
+            (kind, tell.message)
+            for kind, cadence in registry.cadences.items()
+            for stage in cadence.stages
+            for tell in stage.tell
+        }
+        self._strange: set[tuple[str, str]] = set()
 
     async def at(self, claimed: Sequence[Claimed]) -> list[Ready | Settled]:
         """What the planner says now of each line; moot lines are dropped, and the rest rendered."""
@@ -96,9 +108,14 @@ class LastLook:
         paused: Collection[str] = ()
         if any(one.row.kind == DIGEST for one in claimed):
             paused = await store.operations.paused()
+        kinds = {row.id: row.kind for row in rows}
         looked: list[Ready | Settled] = []
         for one in claimed:
             try:
+                if self._is_strange(one.row, lines.get(one.id, []), kinds, now):
+                    why = "put off: left to a worker of the version that knows its words"
+                    looked.append(Settled(one, why, until=now + LOOK_AGAIN))
+                    continue
                 verdicts = [
                     (
                         line,
@@ -113,6 +130,29 @@ class LastLook:
                 why = f"can't be judged: {type(error).__name__}: {error}"
                 looked.append(Settled(one, why, S.PARKED))
         return looked
+
+    def _is_strange(
+        self, row: Row[Any], lines: Sequence[Row[Any]], kinds: Mapping[int, str], now: datetime
+    ) -> bool:
+        """Whether a newer version must have planned it: of a kind that we know, in words that we
+        don't. Each such message is logged once.
+        """
+        if now - row.created_at > LEFT_FOR:
+            return False
+        wanted = {(row.kind, row.message)}
+        if row.kind == DIGEST:
+            wanted |= {
+                (kinds[line.record_id], line.message or row.message)
+                for line in lines
+                if line.record_id in kinds
+            }
+        strange = {
+            one for one in wanted - self._ours if not self.renderer.has(*one, channel=row.channel)
+        }
+        for kind, message in sorted(strange - self._strange):
+            log.warning("left to a newer version", kind=kind, message=message)
+        self._strange |= strange
+        return bool(strange)
 
     async def _recent_sms(
         self, connection: AsyncConnection, claimed: Sequence[Claimed], now: datetime
@@ -241,7 +281,8 @@ def _last_word(
         return f"rule {one.record.kind} is paused"
     around = circumstances[one.record.kind]
     this = Told(line.stage, line.channel, line.contact)
-    planned = plan(one.record, one.contacts, one.told - {this}, now, around)
+    others = {what: to for what, to in one.told.items() if what != this}
+    planned = plan(one.record, one.contacts, others, now, around)
     for step in planned.steps:
         if step.contact is None or Told(step.stage, step.channel, step.contact.ref) != this:
             continue

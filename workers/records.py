@@ -46,7 +46,7 @@ class Watched:
     row: Row[Any]
     record: Record
     contacts: tuple[Contact, ...]
-    told: frozenset[Told]
+    told: Mapping[Told, str]
 
 
 class Registry:
@@ -252,7 +252,7 @@ class Records:
         row: Row[Any],
         partner: Partner,
         contacts: tuple[Contact, ...],
-        told: Sequence[tuple[str, Told]],
+        told: Sequence[tuple[str, Told, str]],
         lines: list[Row[Any]] | None,
         related: tuple[Related, ...],
     ) -> Watched:
@@ -284,7 +284,7 @@ class Records:
             snoozed_until=row.snoozed_until,
             related=related,
         )
-        mine = frozenset(what for ladder, what in told if ladder == row.ladder)
+        mine = {what: to for ladder, what, to in told if ladder == row.ladder}
         return Watched(row.id, row.revision, row, record, contacts, mine)
 
     async def one(self, ref: str, kind: str | None = None, *, with_lines: bool = True) -> Watched:

@@ -318,7 +318,7 @@ async def _due_by(
     for kind in {one.kind for one in known}:
         # What is told already has no time of its own any more: it is planned as if untold.
         mine = {
-            one.id: replace(one, told=frozenset())
+            one.id: replace(one, told={})
             for one in watched.values()
             if one.record.kind == kind and one.record.opened_at <= until
         }

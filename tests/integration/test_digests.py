@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 from email import message_from_bytes, policy
 from typing import Any
@@ -144,8 +145,9 @@ async def test_a_paused_rule_s_lines_leave_the_digest_and_come_when_it_is_resume
         clock.set(HALF_PAST)
         await app.delivery.drain()
         [(_, text)] = await mails(app)
-        assert "S1" in text
-        assert "F1" not in text
+        without_links = re.sub(r"https?://\S+", "", text)  # a token may hold any letters
+        assert "S1" in without_links
+        assert "F1" not in without_links
 
         await app.store.operations.resume("payment", "ops", "", clock())
         await app.scan.run("payment")

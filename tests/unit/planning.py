@@ -100,11 +100,11 @@ def the_plan(
     *stages: Stage,
     now: datetime,
     people: Sequence[Contact] = (person(),),
-    told: frozenset[Told] = frozenset(),
+    told: Mapping[Told, str] | None = None,
     of: Record | None = None,
     **changes: Any,
 ) -> Plan:
-    return plan(of or record(), people, told, now, around(*stages, **changes))
+    return plan(of or record(), people, told or {}, now, around(*stages, **changes))
 
 
 def seen(planned: Plan) -> list[tuple[str, str, str, str]]:

@@ -95,7 +95,7 @@ def test_a_day_stage_comes_at_nine_on_the_recipients_clock_before_and_after_a_cl
 ) -> None:
     one = stage("x", "opened + 1 day, then every 1 day", FINANCE)
     of, who = record(None, opened_at=beijing(1, month=3)), [person(time_zone=zone)]
-    found = forecast(of, who, set(), of.opened_at, of.opened_at + 300 * DAY, around(one))
+    found = forecast(of, who, {}, of.opened_at, of.opened_at + 300 * DAY, around(one))
     local = [moment.astimezone(ZoneInfo(zone)) for moment, _ in found]
 
     assert {(at.hour, at.minute) for at in local} == {(9, 0)}
@@ -174,14 +174,14 @@ def test_after_a_downtime_only_the_latest_stage_is_told() -> None:
 
 
 def test_a_stage_that_was_told_overtakes_the_earlier_ones() -> None:
-    told = frozenset({Told("T-2", "mail", "A")})
+    told = {Told("T-2", "mail", "A"): "a@example.com"}
     planned = the_plan(*LADDER, now=beijing(25, 8), told=told)
 
     assert ("T-5", "mail", "A", "overtaken") in seen(planned)
 
 
 def test_it_overtakes_them_though_its_address_is_gone_since() -> None:
-    told = frozenset({Told("T-2", "sms", "A")})
+    told = {Told("T-2", "sms", "A"): "+8613800138000"}
     masked = person(mobile="138****0000")
     planned = the_plan(*LADDER, now=beijing(25, 10), told=told, people=[masked])
 
@@ -234,7 +234,7 @@ def test_a_snooze_isnt_cut_short_by_quiet_hours_before_a_deadline() -> None:
 def test_a_repeating_stage_goes_on_until_the_record_closes() -> None:
     one = stage("+7", "opened + 7 working days, then every 5 working days", FINANCE)
     of = record(None)
-    found = forecast(of, [person()], set(), OPENED, OPENED + 40 * DAY, around(one))
+    found = forecast(of, [person()], {}, OPENED, OPENED + 40 * DAY, around(one))
 
     assert [(moment, step.stage) for moment, step in found] == [
         (beijing(11), "+7"),
@@ -296,8 +296,23 @@ def test_one_address_of_two_contacts_is_told_once() -> None:
     assert seen(planned)[:2] == [("T-5", "mail", "A", "due"), ("T-5", "mail", "B", "twice")]
 
 
+def test_an_address_isnt_told_again_when_its_contact_was_entered_anew() -> None:
+    told = {Told("T-5", "mail", "gone"): "a@example.com"}
+    planned = the_plan(*LADDER, now=beijing(20, 10), told=told)
+
+    assert seen(planned)[:1] == [("T-5", "mail", "A", "twice")]
+
+
+def test_an_address_told_before_its_contact_was_corrected_isnt_told_again() -> None:
+    told = {Told("T-5", "mail", "A"): "b@example.com"}
+    people = [person(), person("B")]
+    planned = the_plan(*LADDER, now=beijing(20, 10), people=people, told=told)
+
+    assert seen(planned)[:2] == [("T-5", "mail", "A", "told"), ("T-5", "mail", "B", "twice")]
+
+
 def test_an_address_that_was_told_isnt_told_again_as_another_contacts() -> None:
-    told = frozenset({Told("T-5", "mail", "B")})
+    told = {Told("T-5", "mail", "B"): "b@example.com"}
     people = [person(mail="b@example.com"), person("B")]
     planned = the_plan(*LADDER, now=beijing(20, 10), people=people, told=told)
 
@@ -325,6 +340,6 @@ def test_a_forecast_goes_on_where_one_is_told_and_another_is_missing() -> None:
         stage("b", "opened + 1 working day", Tell("sales", or_else="")),
         stage("c", "opened + 5 working days", Tell("finance")),
     )
-    found = forecast(record(), [person()], set(), OPENED, DUE, around(*stages))
+    found = forecast(record(), [person()], {}, OPENED, DUE, around(*stages))
 
     assert [step.stage for _, step in found] == ["a", "c"]

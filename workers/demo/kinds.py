@@ -108,7 +108,7 @@ def _due(
             if _is_chinese(sample) is not chinese:
                 continue
             record, people = _record(rule, sample, calendar)
-            for step in plan(record, people, frozenset(), now, around).due:
+            for step in plan(record, people, {}, now, around).due:
                 key = (step.stage.partition("#")[0], step.message)
                 found.setdefault(key, Found(sample, timedelta(days=days)))
         if found.keys() >= wanted:

@@ -8,7 +8,7 @@ delivered a little later or with a person's daily mail, and what happens in betw
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -209,16 +209,11 @@ def _falls_due(
 
 
 def _steps(
-    thing: Thing, told: set[Message], world: World, now: datetime, every: timedelta
+    thing: Thing, told: Mapping[Message, str], world: World, now: datetime, every: timedelta
 ) -> Iterator[Step]:
     """All steps of a thing's ladder. An address that has a stage already isn't told it again."""
     due, people, climb = deadline(thing, world), world.people_of(thing), ladder(thing)
-    refs = {one["ref"]: one for one in people}
-    had = {
-        (what.stage, what.channel, _address(refs[what.contact], what.channel))
-        for what in told
-        if what.ladder == climb and what.contact in refs
-    }
+    had = {(what.stage, what.channel, to) for what, to in told.items() if what.ladder == climb}
     for rung in LADDERS[thing.kind]:
         if is_off(rung, thing, due):
             continue
@@ -264,7 +259,7 @@ def _step(
 
 
 def judge(
-    thing: Thing, told: set[Message], world: World, now: datetime, every: timedelta
+    thing: Thing, told: Mapping[Message, str], world: World, now: datetime, every: timedelta
 ) -> Judgement:
     """What is to be told of a thing at an instant, if `told` is what has been told of it."""
     if state(thing, world) != "open":
@@ -342,7 +337,7 @@ class Oracle:
             found = judge(thing, thing.told, self.world, tick, self.rhythm.every)
             for what, step in found.due.items():
                 self._plan(thing, step, tick)
-                thing.told.add(what)
+                thing.told[what] = step.address
             thing.mute = found.nobody
             spoken = has_last_word(thing) and bool(thing.told) and found.wake is None
             thing.done = thing.done or (spoken and not found.nobody)
@@ -366,7 +361,7 @@ class Oracle:
 
     def _last_look(self, one: _Planned, now: datetime) -> None:
         thing, what = one.thing, one.what
-        told = thing.told - {what}
+        told = {other: to for other, to in thing.told.items() if other != what}
         found = judge(thing, told, self.world, now, self.rhythm.every)
         step = found.due.get(what)
         if what.ladder == ladder(thing) and step is not None and step.address == one.address:
@@ -377,7 +372,7 @@ class Oracle:
             self.verdict.told[what] = Delivered(now, one.address, one.in_digest, loose)
             return
         self.verdict.moot += 1
-        thing.told.discard(what)
+        thing.told.pop(what, None)
         self._loose.add(what)
         if state(thing, self.world) == "open" and not thing.mute and not thing.done:
             self.world.look(thing, now)

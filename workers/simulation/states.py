@@ -42,13 +42,14 @@ class Message(NamedTuple):
 class Thing:
     """A record as it stands: its raw fields, what was told of it, and when to look again.
 
+    `told` says which address each thing went to.
     `mute`: somebody must be told and nobody can be, until the record or its people change.
     `done`: its last word is spoken.
     """
 
     kind: str
     data: dict[str, Any]
-    told: set[Message] = field(default_factory=set)
+    told: dict[Message, str] = field(default_factory=dict)
     wake: datetime | None = None
     mute: bool = False
     done: bool = False

@@ -27,6 +27,7 @@ from workers.store.engine import Database, insert
 from workers.store.tables import (
     contacts,
     customers,
+    notifications,
     occurrences,
     partners,
     preferences,
@@ -287,9 +288,9 @@ class RecordStore:
 
     async def told(
         self, connection: AsyncConnection, record_ids: Collection[int]
-    ) -> dict[int, list[tuple[str, Told]]]:
-        """What each record has told: record id -> (ladder, what)."""
-        found: dict[int, list[tuple[str, Told]]] = {}
+    ) -> dict[int, list[tuple[str, Told, str]]]:
+        """What each record has told: record id -> (ladder, what, the address)."""
+        found: dict[int, list[tuple[str, Told, str]]] = {}
         for part in chunks(record_ids):
             rows = await connection.execute(
                 select(
@@ -298,11 +299,14 @@ class RecordStore:
                     occurrences.c.stage,
                     occurrences.c.channel,
                     occurrences.c.contact,
-                ).where(occurrences.c.record_id.in_(part), occurrences.c.dropped.is_(None))
+                    notifications.c.address,
+                )
+                .join(notifications, notifications.c.id == occurrences.c.notification_id)
+                .where(occurrences.c.record_id.in_(part), occurrences.c.dropped.is_(None))
             )
             for row in rows:
                 told = Told(row.stage, row.channel, row.contact)
-                found.setdefault(row.record_id, []).append((row.ladder, told))
+                found.setdefault(row.record_id, []).append((row.ladder, told, row.address))
         return found
 
     # --- one record -----------------------------------------------------------------------
