@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
@@ -50,9 +50,11 @@ class RecordData(Data):
     """What every kind of record carries; a rule's model extends it.
 
     `version` orders what producers send: a lower one than the stored is stale and ignored. Without
-    it `updated_at` orders, and without both the order of arrival does.
+    it `updated_at` orders, and without both the order of arrival does. `noun` is what an error
+    calls one, where the model's own name doesn't read well.
     """
 
+    noun: ClassVar[str] = ""
     ref: Annotated[Ref, Column("编号", "单号", "ID")]
     partner: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner_id")]
     version: Annotated[int | None, Field(ge=0, lt=2**63), Column("版本")] = None
@@ -204,6 +206,21 @@ class Record:
         return self.data.ref
 
 
+_Data = TypeVar("_Data", bound=RecordData)
+
+
+def data_of(record: Record, model: type[_Data]) -> _Data:
+    """The record's data as its rule's model. Raises TypeError for a record of another kind."""
+    if isinstance(record.data, model):
+        return record.data
+    raise TypeError(f"record {record.ref} is of kind {record.kind}, not {_noun(model)}")
+
+
+def _noun(model: type[RecordData]) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", model.__name__.removesuffix("Data")).lower()
+    return model.noun or f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 _WHEN = re.compile(
     r"(?P<anchor>due|opened)\s*"
     r"(?:(?P<sign>[+-])\s*(?P<count>\d+)\s*(?P<unit>hours?|days?|working days?))?"
@@ -324,6 +341,8 @@ class Rule(ABC):
     zone      where the kind's deadlines are counted (the vendor's: Beijing)
     derives_from  the kinds from whose records `derive` makes this one's
     made_here  whether only Duewatch makes its records: neither files nor producers bring them
+    named_roles  the roles of contacts whom a record names in a field called like the role, each
+        with the role that is told where it names nobody
     """
 
     kind: ClassVar[str]
@@ -334,6 +353,7 @@ class Rule(ABC):
     zone: ClassVar[ZoneInfo] = BEIJING
     derives_from: ClassVar[tuple[str, ...]] = ()
     made_here: ClassVar[bool] = False
+    named_roles: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def opened_at(self, data: Any) -> datetime:
@@ -346,6 +366,25 @@ class Rule(ABC):
     @abstractmethod
     def assess(self, data: Any, lines: Sequence[Any]) -> Assessment:
         """What state the record is in, and why. Never raises: what is wrong is held."""
+
+    def record(
+        self,
+        data: RecordData,
+        partner: Partner,
+        calendar: WorkingCalendar,
+        lines: Sequence[LineData] = (),
+    ) -> Record:
+        """A record of this kind, judged by its own data alone."""
+        return Record(
+            kind=self.kind,
+            data=data,
+            opened_at=self.opened_at(data),
+            deadline=self.deadline(data, calendar),
+            partner=partner,
+            lines=tuple(lines),
+            ladder=self.ladder(data),
+            assessment=self.assess(data, lines),
+        )
 
     def links(self, data: Any) -> Sequence[Link]:
         """The records that this one has to do with. Each is judged anew when the other changes."""
@@ -389,16 +428,28 @@ class Rule(ABC):
         return None
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """Who holds `role` for this record; a rule whose records name people extends it."""
+        """Who holds `role` for this record; a rule whose records hold people extends it."""
+        if role in self.named_roles:
+            named = [one for one in contacts if one.ref == getattr(record.data, role)]
+            if named:
+                return named
+            role = self.named_roles[role]
         return [contact for contact in contacts if contact.role == role]
 
     @abstractmethod
     def view(self, record: Record) -> dict[str, Plain]:
         """What templates may say of one record: plain values, amounts and instants unformatted.
 
-        Every view has `ref`, `url`, `deadline` (aware UTC or None), `effect`; renderers add the
-        stage, the recipient and the links.
+        What every view has is here, `deadline` aware UTC or None; a rule adds its own to it.
+        Renderers add the stage, the recipient and the links.
         """
+        return {
+            "ref": record.ref,
+            "url": record.data.url,
+            "deadline": record.deadline.at,
+            "effect": str(record.deadline.effect),
+            "partner": record.partner.name,
+        }
 
     def amount(self, record: Record) -> tuple[Decimal, str] | None:
         """(amount, ISO 4217 currency) for totals over a digest, or None for kinds without money."""

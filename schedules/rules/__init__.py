@@ -20,7 +20,8 @@ def load_rules(package: str = __name__) -> dict[str, Rule]:
     """One instance of each rule of a package, by kind, in the order of the files' names.
 
     Raises ValueError that names the file and the remedy for a file without a rule or with several,
-    and for a kind that two files claim. A name that begins with _ isn't a rule's file.
+    for a kind that two files claim, and for a named role without its field. A name that begins
+    with _ isn't a rule's file.
     """
     found: dict[str, Rule] = {}
     claimed: dict[str, str] = {}
@@ -54,4 +55,9 @@ def _only_rule(module: ModuleType, file: str) -> Rule:
             "schedules.rule.Rule in it, or begin its name with _"
         )
     rule: Rule = rules[0]()
+    if unknown := sorted(rule.named_roles.keys() - rule.Data.model_fields.keys()):
+        raise ValueError(
+            f"{file} names the role {unknown[0]!r} in `named_roles`, but its Data has no field "
+            f"{unknown[0]!r}: correct the name"
+        )
     return rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -26,8 +26,10 @@ from schedules.rule import (
     State,
     Tell,
     customer_of,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 EARLY = timedelta(days=30)
 """What lives for less than this isn't told of as soon as it is there: 30 x 24 hours."""
@@ -63,20 +65,16 @@ class Expiring(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Nothing is said a month before of what was issued within that month."""
-        data = balance_of(record)
+        data = data_of(record, BalanceData)
         if stage.name == "T-30d" and data.issued_at > data.expires_at - EARLY:
             return "it was issued less than 30 days before its end"
         return super().applies(stage, record)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds what it was worth and what is left of it."""
-        data = balance_of(record)
+        data = data_of(record, BalanceData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "face_value": data.face_value,
             "balance": data.balance,
             "currency": data.currency,
@@ -85,15 +83,8 @@ class Expiring(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str]:
         """What is left of it."""
-        data = balance_of(record)
+        data = data_of(record, BalanceData)
         return data.balance, data.currency
-
-
-def balance_of(record: Record) -> BalanceData:
-    """The record's data. Raises TypeError for a record of a kind without a balance."""
-    if not isinstance(record.data, BalanceData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, which has no balance")
-    return record.data
 
 
 class CouponStatus(StrEnum):
@@ -153,23 +144,17 @@ class Coupon(Expiring):
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
         """`customer` is in the record itself."""
         if role == "customer":
-            return [customer_of(_coupon(record))]
+            return [customer_of(data_of(record, CouponData))]
         return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds whose it is."""
-        data = _coupon(record)
+        data = data_of(record, CouponData)
         return {
             **super().view(record),
             "customer_name": data.customer_name,
             "status": data.status.value,
         }
-
-
-def _coupon(record: Record) -> CouponData:
-    if not isinstance(record.data, CouponData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a coupon")
-    return record.data
 
 
 def coupon_sample(ref: str, now: datetime, age: int, days_left: int, **extra: Any) -> Sample:
@@ -180,8 +165,6 @@ def coupon_sample(ref: str, now: datetime, age: int, days_left: int, **extra: An
     """
     english = extra.get("customer_language") == "en"
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "customer": "KH-20418",
         "customer_name": "星岸示例制造有限公司",
         "customer_mail": "it@example.com",
@@ -193,28 +176,9 @@ def coupon_sample(ref: str, now: datetime, age: int, days_left: int, **extra: An
         "status": "USABLE" if english else "可使用",
         **extra,
     }
-    return Sample(data, (), (sales_contact(english),), sample_partner(english))
+    return sample_of(ref, english, None, data, "sales")
 
 
 def last_day(now: datetime, days_left: int) -> str:
     """The day (Beijing) that is `days_left` days after `now`, as files give it."""
     return (now.astimezone(BEIJING).date() + timedelta(days=days_left)).isoformat()
-
-
-def sales_contact(english: bool) -> Mapping[str, Any]:
-    """A sales person of the samples' partner, as a file of contacts gives one."""
-    return {
-        "partner": "P-1001",
-        "ref": "C-2",
-        "role": "sales",
-        "name": "Li Ming" if english else "李明",
-        "mail": "sales@example.com",
-        "mobile": "+8613800138001",
-        "language": "en" if english else "zh-CN",
-    }
-
-
-def sample_partner(english: bool) -> Mapping[str, Any]:
-    """The samples' partner, as a file of partners gives it."""
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return {"ref": "P-1001", "name": name}

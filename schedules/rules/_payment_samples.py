@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from schedules.rule import Sample
+from schedules.rules._samples import sample_of
 
 
 def payment_samples(now: datetime) -> Sequence[Sample]:
@@ -59,10 +60,7 @@ def _sample(
     extra: Mapping[str, Any] | None = None,
 ) -> Sample:
     english = (extra or {}).get("medium") == "PAPER"
-    partner = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "programme": "FH",
         "status": status,
         "approved_at": approved_at.isoformat(),
@@ -71,19 +69,8 @@ def _sample(
         "periods": "2026-07,2026-08,2026-09",
         "bill_ids": ",".join(row[0] for row in rows),
         "post_mailbox": "invoices@example.com",
-        "url": f"https://partner.example.com/payments/{ref}",
         **_BUYER,
         **(extra or {}),
-    }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-1",
-        "role": "finance",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "finance@example.com",
-        "mobile": "+8613800138000",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
     }
     lines = tuple(
         {
@@ -98,4 +85,4 @@ def _sample(
         }
         for number, (bill, item, amount, rate, quantity) in enumerate(rows, start=1)
     )
-    return Sample(data, lines, (contact,), {"ref": "P-1001", "name": partner})
+    return sample_of(ref, english, "payments", data, "finance", lines=lines)

@@ -39,9 +39,11 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 
 class Status(StrEnum):
@@ -146,19 +148,18 @@ class Certification(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """What can be applied for has days since, what is certified days before its end."""
-        if stage.when.anchor == "opened" and _data(record).status is not Status.MET:
+        if (
+            stage.when.anchor == "opened"
+            and data_of(record, CertificationData).status is not Status.MET
+        ):
             return "there is nothing to apply for"
         return super().applies(stage, record)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the role, its development path, and since when it stands as it does."""
-        data = _data(record)
+        data = data_of(record, CertificationData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "role_name": data.role_name,
             "path": data.path,
             "since": data.since,
@@ -189,12 +190,6 @@ class Certification(Rule):
         )
 
 
-def _data(record: Record) -> CertificationData:
-    if not isinstance(record.data, CertificationData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a certification")
-    return record.data
-
-
 def _sample(
     ref: str,
     role: str,
@@ -204,24 +199,10 @@ def _sample(
     status: str = "已达标",
 ) -> Sample:
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "role_name": role,
         "path": "Software partner path" if english else "软件伙伴发展路径",
         "since": since.isoformat(),
         "ends_on": None if ends_on is None else ends_on.isoformat(),
         "status": status,
-        "url": f"https://partner.example.com/certifications/{ref}",
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-9",
-        "role": "administrator",
-        "name": "Tom Becker" if english else "周敏",
-        "mail": "admin@example.com",
-        "mobile": "+8613800138009",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "certifications", data, "administrator")

@@ -22,9 +22,11 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
-from schedules.rules._coupons import BalanceData, Expiring, last_day, sales_contact, sample_partner
+from schedules.rules._coupons import BalanceData, Expiring, last_day
+from schedules.rules._samples import sample_of
 
 
 class QuotaType(StrEnum):
@@ -105,7 +107,7 @@ class CouponQuota(Expiring):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds what is issued from it."""
-        data = _data(record)
+        data = data_of(record, CouponQuotaData)
         return {
             **super().view(record),
             "quota_type": data.quota_type.value,
@@ -121,12 +123,6 @@ class CouponQuota(Expiring):
         )
 
 
-def _data(record: Record) -> CouponQuotaData:
-    if not isinstance(record.data, CouponQuotaData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a coupon quota")
-    return record.data
-
-
 def _sample(
     ref: str,
     quota_type: str,
@@ -137,22 +133,11 @@ def _sample(
     english: bool = False,
 ) -> Sample:
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "quota_type": quota_type,
         "face_value": "200000.00",
         "balance": balance,
         "issued_at": (now - timedelta(days=age)).isoformat(),
         "expires_at": last_day(now, days_left),
         "status": "NORMAL" if english else "正常",
-        "url": f"https://partner.example.com/quotas/{ref}",
     }
-    administrator = {
-        **sales_contact(english),
-        "ref": "C-1",
-        "role": "administrator",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "admin@example.com",
-        "mobile": None,
-    }
-    return Sample(data, (), (sales_contact(english), administrator), sample_partner(english))
+    return sample_of(ref, english, "quotas", data, "sales", "administrator")

@@ -33,7 +33,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Effect,
     Link,
@@ -45,9 +44,11 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 
 class Status(StrEnum):
@@ -70,6 +71,7 @@ class DeliveryFeedbackData(RecordData):
     `lead` is the ref of the contact who leads it; without one the partner's delivery are told.
     """
 
+    noun: ClassVar[str] = "a delivery's feedback"
     ref: Annotated[Ref, Column("项目编号", "项目ID", "编号", "project_id")]
     project_name: Annotated[Line, Column("项目名称")]
     customer_name: Annotated[OptionalLine, Column("客户名称", "客户")] = None
@@ -104,6 +106,7 @@ class DeliveryFeedback(Rule):
     kind = "delivery_feedback"
     title: ClassVar[Mapping[str, str]] = {"en": "Delivery feedback", "zh-CN": "交付反馈"}
     Data = DeliveryFeedbackData
+    named_roles: ClassVar[Mapping[str, str]] = {"lead": "delivery"}
     cadence = Cadence(
         stages=(
             stage("T-3", "due - 3 working days", _LEAD),
@@ -169,7 +172,7 @@ class DeliveryFeedback(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Days around the planned day, else a ladder of days; what was sent back has its own."""
-        sent_back = _data(record).status is Status.REJECTED
+        sent_back = data_of(record, DeliveryFeedbackData).status is Status.REJECTED
         if stage.name.startswith("rejected"):
             return None if sent_back else "no evidence was sent back"
         if sent_back:
@@ -178,23 +181,11 @@ class DeliveryFeedback(Rule):
             return "the project has a planned day, and the days around it are told instead"
         return super().applies(stage, record)
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`lead` is the named contact, or else the partner's delivery."""
-        if role != "lead":
-            return super().recipients(role, record, contacts)
-        lead = _data(record).lead
-        named = [contact for contact in contacts if contact.ref == lead]
-        return named or super().recipients("delivery", record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the project, its customer, and why and when its evidence was sent back."""
-        data = _data(record)
+        data = data_of(record, DeliveryFeedbackData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "project_name": data.project_name,
             "customer_name": data.customer_name,
             "registered_at": data.registered_at,
@@ -248,12 +239,6 @@ class DeliveryFeedback(Rule):
         )
 
 
-def _data(record: Record) -> DeliveryFeedbackData:
-    if not isinstance(record.data, DeliveryFeedbackData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a delivery's feedback")
-    return record.data
-
-
 def _sample(
     ref: str,
     project: str,
@@ -263,25 +248,11 @@ def _sample(
     **extra: Any,
 ) -> Sample:
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "project_name": project,
         "registered_at": registered_at.isoformat(),
         "planned_on": None if planned_on is None else planned_on.isoformat(),
         "lead": "C-6",
         "status": "REGISTERED" if english else "已登记",
-        "url": f"https://partner.example.com/projects/{ref}",
         **extra,
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-6",
-        "role": "project",
-        "name": "Emma Brandt" if english else "吴迪",
-        "mail": "project@example.com",
-        "mobile": "+8613800138006",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "projects", data, "project")

@@ -29,7 +29,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Effect,
     Plain,
@@ -40,8 +39,10 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 
 class Status(StrEnum):
@@ -87,6 +88,7 @@ class ExclusiveOffer(Rule):
     kind = "exclusive_offer"
     title: ClassVar[Mapping[str, str]] = {"en": "Exclusive offer", "zh-CN": "专属优惠"}
     Data = ExclusiveOfferData
+    named_roles: ClassVar[Mapping[str, str]] = {"owner": "sales"}
     cadence = Cadence(
         stages=(
             stage("start", "due - 15 hours", Tell("owner", ("mail",), "starting")),
@@ -121,30 +123,18 @@ class ExclusiveOffer(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Before the start only that is told, after it only the end."""
-        pending = _data(record).status is Status.PENDING
+        pending = data_of(record, ExclusiveOfferData).status is Status.PENDING
         if stage.name == "start" and not pending:
             return "the offer has begun"
         if stage.name != "start" and pending:
             return "the offer hasn't begun yet"
         return super().applies(stage, record)
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`owner` is the named contact, or else the sales."""
-        if role == "owner":
-            owner = _data(record).owner
-            named = [contact for contact in contacts if contact.ref == owner]
-            return named or super().recipients("sales", record, contacts)
-        return super().recipients(role, record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the product, the discount, whose it is, and from when until when it holds."""
-        data = _data(record)
+        data = data_of(record, ExclusiveOfferData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "product": data.product,
             "customer_name": data.customer_name,
             "discount": data.discount,
@@ -194,12 +184,6 @@ class ExclusiveOffer(Rule):
         )
 
 
-def _data(record: Record) -> ExclusiveOfferData:
-    if not isinstance(record.data, ExclusiveOfferData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an exclusive offer")
-    return record.data
-
-
 def _sample(
     ref: str,
     status: str,
@@ -211,8 +195,6 @@ def _sample(
 ) -> Sample:
     today = now.astimezone(BEIJING).date()
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "product": "青禾云协同办公套件",
         "customer_name": "星岸示例制造有限公司",
         "discount": "8.5 折",
@@ -221,17 +203,6 @@ def _sample(
         "ends_at": None if ends_in is None else (today + timedelta(days=ends_in)).isoformat(),
         "owner": "C-2",
         "status": status,
-        "url": f"https://partner.example.com/offers/{ref}",
         **extra,
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-2",
-        "role": "sales",
-        "name": "Li Ming" if english else "李明",
-        "mail": "sales@example.com",
-        "mobile": "+8613800138001",
-        "language": "en" if english else "zh-CN",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "offers", data, "sales")

@@ -38,16 +38,16 @@ from schedules.rule import (
     Plain,
     Record,
     RecordData,
-    Related,
-    Rule,
     Sample,
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
-from schedules.rules.payment import stands_for_its_bills
+from schedules.rules._bills import AROUND_THE_DEADLINE, WITHOUT_A_DEADLINE, Bill
+from schedules.rules._samples import sample_of
 
 
 class Programme(StrEnum):
@@ -69,10 +69,6 @@ class Status(StrEnum):
     INVOICED = "INVOICED"
     LAPSED = "LAPSED"
     CANCELLED = "CANCELLED"
-
-
-WORKING_DAYS: Mapping[Programme, int] = {Programme.FH: 14, Programme.ACTIVITY: 40}
-"""Within how many working days of generation an incentive must be applied for, or it lapses."""
 
 
 class IncentiveData(RecordData):
@@ -116,12 +112,7 @@ class IncentiveData(RecordData):
     list_available_at: Annotated[OptionalInstant, Column("开票清单生成时间")] = None
 
 
-_FINANCE = Tell("finance")
-_FINANCE_SMS = Tell("finance", ("mail", "sms"))
-_ADMINISTRATOR = Tell("administrator")
-
-
-class Incentive(Rule):
+class Incentive(Bill):
     """An incentive waits to be applied for, or for its invoice."""
 
     kind = "incentive"
@@ -129,30 +120,8 @@ class Incentive(Rule):
     Data = IncentiveData
     cadence = Cadence(
         stages=(
-            stage("T-5", "due - 5 working days", _FINANCE),
-            stage("T-2", "due - 2 working days", _FINANCE_SMS),
-            stage(
-                "T-0",
-                "due - 0 working days",
-                _FINANCE_SMS,
-                _ADMINISTRATOR,
-                urgent=True,
-                required=True,
-            ),
-            stage(
-                "ended",
-                "due + 1 working day",
-                Tell("finance", message="ended"),
-                Tell("administrator", message="ended"),
-                after_deadline=True,
-            ),
-            stage("+3", "opened + 3 working days", _FINANCE),
-            stage(
-                "+7",
-                "opened + 7 working days, then every 5 working days",
-                _FINANCE,
-                _ADMINISTRATOR,
-            ),
+            *AROUND_THE_DEADLINE,
+            *WITHOUT_A_DEADLINE,
             stage("list", "opened + 1 working day", Tell("finance", ("mail", "sms"), "list")),
             stage(
                 "list+5",
@@ -180,10 +149,9 @@ class Incentive(Rule):
         """Counted for what lapses, given for the rest; none once it has been applied for."""
         if data.status is not Status.PENDING:
             return Deadline(None)
-        count = WORKING_DAYS.get(data.programme)
-        if count is not None:
-            last = calendar.after(data.generated_at.astimezone(self.zone).date(), count)
-            return Deadline(end_of_day(last.day, self.zone), Effect.FORFEIT, last.provisional)
+        counted = self.counted(data.programme, data.generated_at, Effect.FORFEIT, calendar)
+        if counted is not None:
+            return counted
         if data.publication_ends_on is None:
             return Deadline(None)
         return Deadline(end_of_day(data.publication_ends_on, self.zone), Effect.AUTO_CONFIRM)
@@ -204,22 +172,9 @@ class Incentive(Rule):
             return Assessment(State.WAITING, "it is paid, but its invoice list isn't there yet")
         return Assessment(State.OPEN, "its invoice list is there: the invoice is to be issued")
 
-    def in_light_of(
-        self,
-        data: IncentiveData,
-        related: Sequence[Related],
-        assessment: Assessment,
-        deadline: Deadline,
-    ) -> tuple[Assessment, Deadline]:
-        """A payment that names it goes on in its stead."""
-        payments = sorted(one.ref for one in related if stands_for_its_bills(one))
-        if payments and assessment.state is not State.CLOSED:
-            assessment = Assessment(State.CLOSED, f"payment {payments[0]} bills it")
-        return assessment, deadline
-
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Days around the deadline, days from generation without one, the list once it is paid."""
-        paid = _data(record).status is Status.PAID
+        paid = data_of(record, IncentiveData).status is Status.PAID
         if stage.name.startswith("list"):
             return None if paid else "it isn't paid yet, and the list comes after that"
         if stage.when.anchor == "opened" and paid:
@@ -230,14 +185,10 @@ class Incentive(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the programme, the period, the total and whether the deadline is provisional."""
-        data = _data(record)
+        data = data_of(record, IncentiveData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
+            **super().view(record),
             "provisional": record.deadline.provisional,
-            "partner": record.partner.name,
             "programme": data.programme.value,
             "period": data.period,
             "generated_at": data.generated_at,
@@ -249,7 +200,7 @@ class Incentive(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str]:
         """The total to be applied for or invoiced, tax included."""
-        data = _data(record)
+        data = data_of(record, IncentiveData)
         return data.total_incl_tax, data.currency
 
     def samples(self, now: datetime) -> Sequence[Sample]:
@@ -266,12 +217,6 @@ class Incentive(Rule):
         )
 
 
-def _data(record: Record) -> IncentiveData:
-    if not isinstance(record.data, IncentiveData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an incentive")
-    return record.data
-
-
 def _sample(
     ref: str,
     programme: str,
@@ -282,19 +227,7 @@ def _sample(
     english: bool = False,
     period: str = "2026-10",
 ) -> Sample:
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-1",
-        "role": "finance",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "finance@example.com",
-        "mobile": "+8613800138000",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "programme": programme,
         "period": period,
         "generated_at": generated_at.isoformat(),
@@ -303,7 +236,5 @@ def _sample(
         "currency": "USD" if english else "CNY",
         "status": "已支付" if list_available_at else "PENDING" if english else "待申付",
         "list_available_at": list_available_at,
-        "url": f"https://partner.example.com/incentives/{ref}",
     }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "incentives", data, "finance")

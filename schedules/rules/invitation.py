@@ -49,8 +49,10 @@ from schedules.rule import (
     State,
     Tell,
     customer_of,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 from schedules.rules.pre_registration import REGISTRATION_LIVES, PreRegistrationData
 from schedules.rules.pre_registration import Status as Registration
 
@@ -182,6 +184,7 @@ class Invitation(Rule):
     kind = "invitation"
     title: ClassVar[Mapping[str, str]] = {"en": "Invitation", "zh-CN": "邀请链接"}
     Data = InvitationData
+    named_roles: ClassVar[Mapping[str, str]] = {"inviter": "sales"}
     cadence = Cadence(
         stages=(
             stage("T-72h", "due - 72 hours", _CUSTOMER, Tell("inviter", ("mail",), "partner")),
@@ -263,7 +266,7 @@ class Invitation(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Of a dead link only its end is told, of what failed for good only that."""
-        data = _data(record)
+        data = data_of(record, InvitationData)
         if failed_for_good(data):
             return None if stage.name == "failed" else "it failed for good"
         if stage.name == "failed":
@@ -273,27 +276,20 @@ class Invitation(Rule):
         return super().applies(stage, record)
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`customer` is in the record itself; `inviter` is the named contact, or else the sales."""
-        data = _data(record)
+        """`customer` is in the record itself."""
         if role == "customer":
-            return [customer_of(data)]
-        if role == "inviter":
-            named = [contact for contact in contacts if contact.ref == data.inviter]
-            return named or super().recipients("sales", record, contacts)
+            return [customer_of(data_of(record, InvitationData))]
         return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the customer and which clock `ends`; a link known to be dead isn't shown."""
-        data = _data(record)
+        data = data_of(record, InvitationData)
         ends: dict[str, str] = {Effect.LINK_DIES: "link", Effect.REGISTRATION_ENDS: "registration"}
         association = data.association_type
         return {
-            "ref": data.ref,
+            **super().view(record),
             "url": None if link_is_dead(data) or failed_for_good(data) else data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
             "ends": ends.get(record.deadline.effect),
-            "partner": record.partner.name,
             "customer_name": data.customer_name,
             "customer_mobile": data.customer_mobile,
             "origin": data.origin.value,
@@ -363,20 +359,12 @@ class Invitation(Rule):
 def _registration_ends_at(record: Record) -> datetime | None:
     if record.deadline.effect == Effect.REGISTRATION_ENDS:
         return record.deadline.at
-    return registration_ends_at(_data(record))
-
-
-def _data(record: Record) -> InvitationData:
-    if not isinstance(record.data, InvitationData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an invitation")
-    return record.data
+    return registration_ends_at(data_of(record, InvitationData))
 
 
 def _sample(ref: str, origin: str, sent_at: datetime, **extra: Any) -> Sample:
     english = extra.get("customer_language") == "en"
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "customer_name": "星岸示例制造有限公司",
         "customer_mail": "it@example.com",
         "customer_mobile": "+4915123456789" if english else "13800138000",
@@ -384,17 +372,6 @@ def _sample(ref: str, origin: str, sent_at: datetime, **extra: Any) -> Sample:
         "association_type": "顾问销售",
         "sent_at": sent_at.isoformat(),
         "inviter": "C-2",
-        "url": f"https://partner.example.com/i/{ref}",
         **extra,
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-2",
-        "role": "sales",
-        "name": "Li Ming" if english else "李明",
-        "mail": "sales@example.com",
-        "mobile": "+8613800138001",
-        "language": "en" if english else "zh-CN",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "i", data, "sales")

@@ -43,8 +43,10 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 INVITATION_LIVES = timedelta(days=7)
 """How long an employee may accept: 7 x 24 hours, the earlier reading of "7 days"."""
@@ -66,6 +68,7 @@ class Status(StrEnum):
 class MemberInvitationData(RecordData):
     """One invitation to bind a personal account; `url` is where the employee accepts it."""
 
+    noun: ClassVar[str] = "a member's invitation"
     ref: Annotated[Ref, Column("邀请编号", "成员邀请ID", "编号", "member_invitation_id")]
     url: Annotated[OptionalLine, Column("邀请链接", "链接地址", "详情链接")] = None
     member_name: Annotated[Line, Column("成员姓名", "成员")]
@@ -133,25 +136,24 @@ class MemberInvitation(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """A dead invitation is of no use to the employee: only its end is told."""
-        if _data(record).status is Status.EXPIRED and not stage.after_deadline:
+        if (
+            data_of(record, MemberInvitationData).status is Status.EXPIRED
+            and not stage.after_deadline
+        ):
             return "the invitation is already dead"
         return super().applies(stage, record)
 
     def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
         """`member` is the employee, who stands in the record itself."""
         if role == "member":
-            return [_member(_data(record))]
+            return [_member(data_of(record, MemberInvitationData))]
         return super().recipients(role, record, contacts)
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the employee, and how many can be invited `a_day`."""
-        data = _data(record)
+        data = data_of(record, MemberInvitationData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "member_name": data.member_name,
             "member_mail": data.member_mail,
             "member_mobile": data.member_mobile,
@@ -191,35 +193,16 @@ def _member(data: MemberInvitationData) -> Contact:
     )
 
 
-def _data(record: Record) -> MemberInvitationData:
-    if not isinstance(record.data, MemberInvitationData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a member's invitation")
-    return record.data
-
-
 def _sample(
     ref: str, member: str, sent_at: datetime, english: bool = False, **extra: Any
 ) -> Sample:
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "member_name": member,
         "member_mail": "member@example.com",
         "member_mobile": "+4915123456789" if english else "13800138005",
         "member_language": "en" if english else "zh-CN",
         "member_time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
         "sent_at": sent_at.isoformat(),
-        "url": f"https://partner.example.com/members/{ref}",
         **extra,
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-9",
-        "role": "administrator",
-        "name": "Tom Becker" if english else "周敏",
-        "mail": "admin@example.com",
-        "mobile": "+8613800138009",
-        "language": "en" if english else "zh-CN",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "members", data, "administrator")

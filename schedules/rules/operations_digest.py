@@ -25,9 +25,11 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
 from schedules.rules._operations import OperationsDigestData, figures_of
+from schedules.rules._samples import sample_of
 
 FRESH = timedelta(days=20)
 """How long a digest is worth sending."""
@@ -62,13 +64,9 @@ class OperationsDigest(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the month and every figure."""
-        data = _data(record)
+        data = data_of(record, OperationsDigestData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "month": data.month,
             "made_at": data.made_at,
             "within_days": data.within_days,
@@ -91,7 +89,7 @@ class OperationsDigest(Rule):
 
     def figures(self, record: Record) -> Figures:
         """All charts."""
-        return figures_of(_data(record), record)
+        return figures_of(data_of(record, OperationsDigestData), record)
 
     def samples(self, now: datetime) -> Sequence[Sample]:
         """A grown partner's month, one without customers, and one of a partner abroad."""
@@ -100,12 +98,6 @@ class OperationsDigest(Rule):
             _sample(now, "P-1002", "望蓝示例信息技术有限公司", {"within_days": 7}),
             _sample(now, "P-1003", "Harbour Cloud Ltd.", _abroad(now), english=True),
         )
-
-
-def _data(record: Record) -> OperationsDigestData:
-    if not isinstance(record.data, OperationsDigestData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an operations digest")
-    return record.data
 
 
 def months_up_to(month: str, count: int) -> list[str]:
@@ -125,22 +117,13 @@ def _sample(
 ) -> Sample:
     month = month_before(now)
     data = {
-        "ref": f"{partner}:{month}",
         "partner": partner,
         "month": month,
         "made_at": now.isoformat(),
         **figures,
     }
-    contact = {
-        "partner": partner,
-        "ref": f"{partner}-S",
-        "role": "supervisor",
-        "name": "Ann Lee" if english else "李明",
-        "mail": "supervisor@example.com",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "America/New_York" if english else "Asia/Shanghai",
-    }
-    return Sample(data, (), (contact,), {"ref": partner, "name": name})
+    of = {"name": name}
+    return sample_of(f"{partner}:{month}", english, None, data, "supervisor", partner=of)
 
 
 def _grown(now: datetime) -> dict[str, Any]:

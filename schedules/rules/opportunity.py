@@ -31,7 +31,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Effect,
     Plain,
@@ -42,10 +41,11 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
-from schedules.rules._sales import customer, iso, owner_or_sales, sales_sample
+from schedules.rules._samples import SALES_TEAM, customer, iso, sample_of
 
 WORKING_DAYS = 3
 """Within how many working days a shared opportunity is to be accepted or declined."""
@@ -99,6 +99,7 @@ class Opportunity(Rule):
     kind = "opportunity"
     title: ClassVar[Mapping[str, str]] = {"en": "Shared opportunity", "zh-CN": "机会点"}
     Data = OpportunityData
+    named_roles: ClassVar[Mapping[str, str]] = {"owner": "sales"}
     cadence = Cadence(
         stages=(
             stage("T-2", "due - 2 working days", Tell("owner", ("mail", "sms"))),
@@ -143,26 +144,19 @@ class Opportunity(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """What the system has declined can't be accepted any more: only that is told."""
-        if _data(record).status is Status.AUTO_DECLINED and not stage.after_deadline:
+        if (
+            data_of(record, OpportunityData).status is Status.AUTO_DECLINED
+            and not stage.after_deadline
+        ):
             return "the system has declined it already"
         return super().applies(stage, record)
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`owner` is the contact that the record names, or else the sales."""
-        if role == "owner":
-            return owner_or_sales(_data(record).owner, contacts)
-        return super().recipients(role, record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds name, customer, what it may be worth, and whether the deadline is provisional."""
-        data = _data(record)
+        data = data_of(record, OpportunityData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
+            **super().view(record),
             "provisional": record.deadline.provisional,
-            "partner": record.partner.name,
             "name": data.name,
             "customer_name": data.customer_name,
             "shared_at": data.shared_at,
@@ -173,7 +167,7 @@ class Opportunity(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str] | None:
         """The expected amount, where the vendor gives one."""
-        data = _data(record)
+        data = data_of(record, OpportunityData)
         return None if data.expected_amount is None else (data.expected_amount, data.currency)
 
     def samples(self, now: datetime) -> Sequence[Sample]:
@@ -194,12 +188,6 @@ class Opportunity(Rule):
         )
 
 
-def _data(record: Record) -> OpportunityData:
-    if not isinstance(record.data, OpportunityData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an opportunity")
-    return record.data
-
-
 def _sample(ref: str, name: str, shared_at: datetime, amount: str | None, **extra: str) -> Sample:
     english = name.isascii()
     data = {
@@ -212,4 +200,4 @@ def _sample(ref: str, name: str, shared_at: datetime, amount: str | None, **extr
         "status": "PENDING" if english else "待接受",
         **extra,
     }
-    return sales_sample(ref, english, "opportunities", data)
+    return sample_of(ref, english, "opportunities", data, *SALES_TEAM)

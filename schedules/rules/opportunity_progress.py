@@ -27,7 +27,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Link,
     Plain,
@@ -38,9 +37,10 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
-from schedules.rules._sales import customer, iso, owner_or_sales, sales_sample
+from schedules.rules._samples import SALES_TEAM, customer, iso, sample_of
 from schedules.rules.opportunity import OpportunityData
 from schedules.rules.opportunity import Status as Shared
 
@@ -61,6 +61,7 @@ class OpportunityProgressData(RecordData):
     `progress` is what was last reported, at `last_update_at`. `owner` is the ref of a contact.
     """
 
+    noun: ClassVar[str] = "an opportunity's progress"
     ref: Annotated[Ref, Column("机会点ID", "机会点编号", "编号", "opportunity_id")]
     name: Annotated[Line, Column("机会点名称", "名称")]
     customer_name: Annotated[OptionalLine, Column("客户名称", "客户")] = None
@@ -90,6 +91,7 @@ class OpportunityProgress(Rule):
     kind = "opportunity_progress"
     title: ClassVar[Mapping[str, str]] = {"en": "Opportunity progress", "zh-CN": "机会点进展"}
     Data = OpportunityProgressData
+    named_roles: ClassVar[Mapping[str, str]] = {"owner": "sales"}
     cadence = Cadence(
         stages=(
             stage("+7", "opened + 7 working days", Tell("owner")),
@@ -139,21 +141,11 @@ class OpportunityProgress(Rule):
                 return Assessment(State.CLOSED, f"opportunity {one.ref} is {word}"), deadline
         return assessment, deadline
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`owner` is the contact that the record names, or else the sales."""
-        if role == "owner":
-            return owner_or_sales(_data(record).owner, contacts)
-        return super().recipients(role, record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds name, customer, what was last reported and when (`quiet_since`)."""
-        data = _data(record)
+        data = data_of(record, OpportunityProgressData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "name": data.name,
             "customer_name": data.customer_name,
             "accepted_at": data.accepted_at,
@@ -186,12 +178,6 @@ class OpportunityProgress(Rule):
         )
 
 
-def _data(record: Record) -> OpportunityProgressData:
-    if not isinstance(record.data, OpportunityProgressData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not an opportunity's")
-    return record.data
-
-
 def _sample(ref: str, name: str, accepted_at: datetime, **extra: str | None) -> Sample:
     english = name.isascii()
     data = {
@@ -202,4 +188,4 @@ def _sample(ref: str, name: str, accepted_at: datetime, **extra: str | None) -> 
         "status": "IN_PROGRESS" if english else "跟进中",
         **extra,
     }
-    return sales_sample(ref, english, "opportunities", data)
+    return sample_of(ref, english, "opportunities", data, *SALES_TEAM)

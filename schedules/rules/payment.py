@@ -55,6 +55,7 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
 from schedules.rules._payment_samples import payment_samples
@@ -336,15 +337,11 @@ class Payment(Rule):
 
         `statements` are the bills that are watched themselves, with their periods.
         """
-        data = _data(record)
+        data = data_of(record, PaymentData)
         invoice_list = self._list(record)
         flag = data.account_authenticated
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "programme": data.programme.value,
             "status": data.status,
             "approved_at": data.approved_at,
@@ -373,7 +370,7 @@ class Payment(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str]:
         """The approved amount including tax."""
-        data = _data(record)
+        data = data_of(record, PaymentData)
         return data.amount_incl_tax, data.currency
 
     def documents(self, record: Record) -> Sequence[InvoiceList]:
@@ -385,7 +382,7 @@ class Payment(Rule):
         return payment_samples(now)
 
     def _list(self, record: Record) -> InvoiceList:
-        return InvoiceList.build(_data(record), _lines(record), record.partner.name)
+        return InvoiceList.build(data_of(record, PaymentData), _lines(record), record.partner.name)
 
 
 MAX_LINKED = 200
@@ -431,12 +428,6 @@ def _obstacles(data: PaymentData, lines: Sequence[InvoiceLine]) -> Iterator[str]
         if is_masked(getattr(data, name)):
             yield f"{name}: is masked: export it in full"
     yield from findings(InvoiceList.build(data, lines, data.partner))
-
-
-def _data(record: Record) -> PaymentData:
-    if not isinstance(record.data, PaymentData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a payment")
-    return record.data
 
 
 def _statements(record: Record) -> list[Plain]:

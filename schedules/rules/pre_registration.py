@@ -29,7 +29,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Effect,
     Plain,
@@ -41,9 +40,10 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     stage,
 )
-from schedules.rules._sales import iso, owner_or_sales, sales_sample
+from schedules.rules._samples import SALES_TEAM, iso, sample_of
 
 REGISTRATION_LIVES = timedelta(days=15)
 """How long a customer stays registered (报备) for a partner, when no end is given."""
@@ -66,6 +66,7 @@ class PreRegistrationData(RecordData):
     contact.
     """
 
+    noun: ClassVar[str] = "a registration"
     ref: Annotated[Ref, Column("报备编号", "报备ID", "编号", "registration_id")]
     customer_name: Annotated[Line, Column("客户名称", "客户")]
     customer_mobile: Annotated[OptionalMobile, Column("报备手机号", "客户手机")] = None
@@ -96,6 +97,7 @@ class PreRegistration(Rule):
     kind = "pre_registration"
     title: ClassVar[Mapping[str, str]] = {"en": "Customer registration", "zh-CN": "报备"}
     Data = PreRegistrationData
+    named_roles: ClassVar[Mapping[str, str]] = {"owner": "sales"}
     cadence = Cadence(
         stages=(
             stage("T-5d", "due - 5 days", Tell("owner")),
@@ -145,25 +147,18 @@ class PreRegistration(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Of what has ended only the end is told."""
-        if _data(record).status is Status.EXPIRED and not stage.after_deadline:
+        if (
+            data_of(record, PreRegistrationData).status is Status.EXPIRED
+            and not stage.after_deadline
+        ):
             return "the registration has ended already"
         return super().applies(stage, record)
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`owner` is the contact that the record names, or else the sales."""
-        if role == "owner":
-            return owner_or_sales(_data(record).owner, contacts)
-        return super().recipients(role, record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the customer and when it was registered."""
-        data = _data(record)
+        data = data_of(record, PreRegistrationData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "customer_name": data.customer_name,
             "customer_mobile": data.customer_mobile,
             "registered_at": data.registered_at,
@@ -193,12 +188,6 @@ class PreRegistration(Rule):
         )
 
 
-def _data(record: Record) -> PreRegistrationData:
-    if not isinstance(record.data, PreRegistrationData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a registration")
-    return record.data
-
-
 def _sample(ref: str, customer_name: str, registered_at: datetime, **extra: str | None) -> Sample:
     english = customer_name.isascii()
     data = {
@@ -209,4 +198,4 @@ def _sample(ref: str, customer_name: str, registered_at: datetime, **extra: str 
         "status": "REGISTERED" if english else "已报备",
         **extra,
     }
-    return sales_sample(ref, english, "registrations", data)
+    return sample_of(ref, english, "registrations", data, *SALES_TEAM)

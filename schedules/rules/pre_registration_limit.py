@@ -29,9 +29,10 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
-from schedules.rules._sales import iso, sales_sample
+from schedules.rules._samples import SALES_TEAM, iso, sample_of
 
 LIMIT = 100
 """How many customers of one partner may be under review or registered at a time."""
@@ -46,6 +47,7 @@ class PreRegistrationLimitData(RecordData):
     `since` is when they first were so many that the partner is told.
     """
 
+    noun: ClassVar[str] = "a count of pending ones"
     pending: Annotated[int, Field(ge=0), Column("待关联数量")]
     limit: Annotated[int, Field(ge=1), Column("报备上限")] = LIMIT
     since: Annotated[Instant, Column("开始时间")]
@@ -98,13 +100,9 @@ class PreRegistrationLimit(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds how many are pending, how many may be, how many are left, and since when."""
-        data = _data(record)
+        data = data_of(record, PreRegistrationLimitData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "pending": data.pending,
             "limit": data.limit,
             "left": max(0, data.limit - data.pending),
@@ -126,14 +124,6 @@ def _is_pending(one: Related, now: datetime) -> bool:
     return counted and (one.due_at is None or one.due_at > now)
 
 
-def _data(record: Record) -> PreRegistrationLimitData:
-    if not isinstance(record.data, PreRegistrationLimitData):
-        raise TypeError(
-            f"record {record.ref} is of kind {record.kind}, not a count of pending ones"
-        )
-    return record.data
-
-
 def _sample(ref: str, pending: int, since: datetime, english: bool) -> Sample:
     data = {"partner": ref, "pending": pending, "since": iso(since), "url": None}
-    return sales_sample(ref, english, "registrations", data)
+    return sample_of(ref, english, "registrations", data, *SALES_TEAM)

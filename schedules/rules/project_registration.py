@@ -27,8 +27,10 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 
 class Status(StrEnum):
@@ -42,6 +44,7 @@ class Status(StrEnum):
 class ProjectRegistrationData(RecordData):
     """One project of the delivery review (项目交付评价) that is to be registered."""
 
+    noun: ClassVar[str] = "a project to register"
     ref: Annotated[Ref, Column("项目编号", "项目ID", "编号", "project_id")]
     project_name: Annotated[Line, Column("项目名称")]
     customer_name: Annotated[OptionalLine, Column("客户名称", "客户")] = None
@@ -103,13 +106,9 @@ class ProjectRegistration(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the project, its customer and solution, and since when it waits."""
-        data = _data(record)
+        data = data_of(record, ProjectRegistrationData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "project_name": data.project_name,
             "customer_name": data.customer_name,
             "solution": data.solution,
@@ -146,33 +145,13 @@ class ProjectRegistration(Rule):
         )
 
 
-def _data(record: Record) -> ProjectRegistrationData:
-    if not isinstance(record.data, ProjectRegistrationData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a project to register")
-    return record.data
-
-
 def _sample(
     ref: str, project: str, appeared_at: datetime, english: bool = False, **extra: Any
 ) -> Sample:
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "project_name": project,
         "appeared_at": appeared_at.isoformat(),
         "status": "PENDING" if english else "待登记",
-        "url": f"https://partner.example.com/projects/{ref}",
         **extra,
     }
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-5",
-        "role": "delivery",
-        "name": "Emma Brandt" if english else "吴迪",
-        "mail": "delivery@example.com",
-        "mobile": "+8613800138006",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "projects", data, "delivery")

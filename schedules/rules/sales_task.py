@@ -35,7 +35,6 @@ from schedules.fields import (
 from schedules.rule import (
     Assessment,
     Cadence,
-    Contact,
     Deadline,
     Effect,
     Plain,
@@ -46,10 +45,11 @@ from schedules.rule import (
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
-from schedules.rules._sales import customer, iso, owner_or_sales, sales_sample
+from schedules.rules._samples import SALES_TEAM, customer, iso, sample_of
 
 
 class TaskType(StrEnum):
@@ -141,6 +141,7 @@ class SalesTask(Rule):
     kind = "sales_task"
     title: ClassVar[Mapping[str, str]] = {"en": "Sales task", "zh-CN": "销售拓展任务"}
     Data = SalesTaskData
+    named_roles: ClassVar[Mapping[str, str]] = {"account_manager": "sales"}
     cadence = Cadence(
         stages=(
             stage("M-15", "due - 15 days", _ACCOUNT_MANAGER),
@@ -190,27 +191,17 @@ class SalesTask(Rule):
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Half a month ahead only for large renewals; days from assignment without a deadline."""
-        if stage.name == "M-15" and not by_month(_data(record)):
+        if stage.name == "M-15" and not by_month(data_of(record, SalesTaskData)):
             return "only large renewals are told of so early"
         if stage.when.anchor == "opened" and record.deadline.at is not None:
             return "the task has a deadline, and the days before it are told instead"
         return super().applies(stage, record)
 
-    def recipients(self, role: str, record: Record, contacts: Sequence[Contact]) -> list[Contact]:
-        """`account_manager` is the named contact, or else the sales."""
-        if role == "account_manager":
-            return owner_or_sales(_data(record).account_manager, contacts)
-        return super().recipients(role, record, contacts)
-
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the customer, the kind of task, whether its month counts, and whose reseller's."""
-        data = _data(record)
+        data = data_of(record, SalesTaskData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "name": data.name,
             "task_type": data.task_type.value,
             "customer_name": data.customer_name,
@@ -222,7 +213,7 @@ class SalesTask(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str] | None:
         """What the task is expected to bring, where that is known."""
-        data = _data(record)
+        data = data_of(record, SalesTaskData)
         return None if data.amount is None else (data.amount, data.currency)
 
     def samples(self, now: datetime) -> Sequence[Sample]:
@@ -256,12 +247,6 @@ class SalesTask(Rule):
         )
 
 
-def _data(record: Record) -> SalesTaskData:
-    if not isinstance(record.data, SalesTaskData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a sales task")
-    return record.data
-
-
 def _sample(named: tuple[str, str, str, str], assigned_at: datetime, **changes: str) -> Sample:
     ref, name, task_type, customer_name = named
     data = {
@@ -272,4 +257,4 @@ def _sample(named: tuple[str, str, str, str], assigned_at: datetime, **changes: 
         "account_manager": "C-2",
         **changes,
     }
-    return sales_sample(ref, name.isascii(), "tasks", data)
+    return sample_of(ref, name.isascii(), "tasks", data, *SALES_TEAM)

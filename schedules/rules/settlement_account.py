@@ -30,8 +30,10 @@ from schedules.rule import (
     Sample,
     State,
     Tell,
+    data_of,
     stage,
 )
+from schedules.rules._samples import sample_of
 
 MAX_NAMED = 20
 """So many payments, and so many statements, are named; the counts are of all."""
@@ -129,13 +131,9 @@ class SettlementAccount(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds what waits: refs of payments and statements, and how many there are."""
-        data = _data(record)
+        data = data_of(record, SettlementAccountData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
-            "partner": record.partner.name,
+            **super().view(record),
             "since": data.since,
             "payments": list(data.payments),
             "statements": list(data.statements),
@@ -159,12 +157,6 @@ def _refs(watched: Sequence[Related], kind: str, states: set[State]) -> list[str
     return sorted(one.ref for one in watched if one.kind == kind and one.state in states)
 
 
-def _data(record: Record) -> SettlementAccountData:
-    if not isinstance(record.data, SettlementAccountData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a settlement account")
-    return record.data
-
-
 def _sample(
     partner: str,
     now: datetime,
@@ -174,18 +166,7 @@ def _sample(
     day: timedelta,
     english: bool = False,
 ) -> Sample:
-    contact = {
-        "partner": partner,
-        "ref": f"C-{partner}",
-        "role": "finance",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "finance@example.com",
-        "mobile": "+8613800138000",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "Europe/Berlin" if english else "Asia/Shanghai",
-    }
     data = {
-        "ref": partner,
         "partner": partner,
         "since": (now - day).isoformat(),
         "payments": ",".join(payments),
@@ -193,8 +174,7 @@ def _sample(
         "payment_count": len(payments),
         "statement_count": len(statements),
     }
-    names = {"P-1001": "青禾云示例科技有限公司", "P-1002": "远山数据示例有限公司"}
-    name = names.get(partner, "Harbour Cloud Ltd.")
-    return Sample(
-        data, (), (contact,), {"ref": partner, "name": name, "account_authenticated": "否"}
-    )
+    of = {"account_authenticated": "否"}
+    if partner == "P-1002":
+        of["name"] = "远山数据示例有限公司"
+    return sample_of(partner, english, None, data, "finance", partner=of)

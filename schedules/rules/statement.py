@@ -39,16 +39,16 @@ from schedules.rule import (
     Plain,
     Record,
     RecordData,
-    Related,
-    Rule,
     Sample,
     Stage,
     State,
     Tell,
+    data_of,
     end_of_day,
     stage,
 )
-from schedules.rules.payment import stands_for_its_bills
+from schedules.rules._bills import AROUND_THE_DEADLINE, WITHOUT_A_DEADLINE, Bill
+from schedules.rules._samples import sample_of
 
 
 class StatementKind(StrEnum):
@@ -84,9 +84,6 @@ EFFECTS: Mapping[StatementKind, Effect] = {
     StatementKind.KOOGALLERY: Effect.BLOCK,
 }
 """What happens to an unconfirmed statement at its deadline."""
-
-WORKING_DAYS: Mapping[StatementKind, int] = {StatementKind.FH: 14, StatementKind.ACTIVITY: 40}
-"""Within how many working days of generation a statement must be confirmed, where none is given."""
 
 
 class StatementData(RecordData):
@@ -135,12 +132,7 @@ class StatementData(RecordData):
     settlement_entity: Annotated[OptionalLine, Column("签约主体", "结算主体")] = None
 
 
-_FINANCE = Tell("finance")
-_FINANCE_SMS = Tell("finance", ("mail", "sms"))
-_ADMINISTRATOR = Tell("administrator")
-
-
-class Statement(Rule):
+class Statement(Bill):
     """A statement waits for its confirmation."""
 
     kind = "statement"
@@ -148,24 +140,7 @@ class Statement(Rule):
     Data = StatementData
     cadence = Cadence(
         stages=(
-            stage("T-5", "due - 5 working days", _FINANCE),
-            stage("T-2", "due - 2 working days", _FINANCE_SMS),
-            stage(
-                "T-0",
-                "due - 0 working days",
-                _FINANCE_SMS,
-                _ADMINISTRATOR,
-                urgent=True,
-                required=True,
-            ),
-            # A mail at midnight, when the day ends, helps nobody: the next working morning does.
-            stage(
-                "ended",
-                "due + 1 working day",
-                Tell("finance", message="ended"),
-                Tell("administrator", message="ended"),
-                after_deadline=True,
-            ),
+            *AROUND_THE_DEADLINE,
             stage(
                 "waiting",
                 "due + 5 working days, then every 5 working days",
@@ -173,14 +148,8 @@ class Statement(Rule):
                 Tell("administrator", message="ended"),
                 after_deadline=True,
             ),
-            stage("+1", "opened + 1 working day", _FINANCE),
-            stage("+3", "opened + 3 working days", _FINANCE),
-            stage(
-                "+7",
-                "opened + 7 working days, then every 5 working days",
-                _FINANCE,
-                _ADMINISTRATOR,
-            ),
+            stage("+1", "opened + 1 working day", Tell("finance")),
+            *WITHOUT_A_DEADLINE,
         )
     )
 
@@ -197,11 +166,8 @@ class Statement(Rule):
         effect = EFFECTS[data.statement_kind]
         if data.confirm_by is not None:
             return Deadline(end_of_day(data.confirm_by, self.zone), effect)
-        count = WORKING_DAYS.get(data.statement_kind)
-        if count is None:
-            return Deadline(None, effect)
-        last = calendar.after(data.generated_at.astimezone(self.zone).date(), count)
-        return Deadline(end_of_day(last.day, self.zone), effect, last.provisional)
+        counted = self.counted(data.statement_kind, data.generated_at, effect, calendar)
+        return counted or Deadline(None, effect)
 
     def assess(self, data: StatementData, lines: Sequence[Any]) -> Assessment:
         """Open while it waits for the partner; paused while the partner waits for an answer."""
@@ -212,19 +178,6 @@ class Statement(Rule):
         if data.status is Status.DISPUTED or data.feedback_open:
             return Assessment(State.PAUSED, "the partner's question about it isn't answered yet")
         return Assessment(State.OPEN, "it waits to be confirmed")
-
-    def in_light_of(
-        self,
-        data: StatementData,
-        related: Sequence[Related],
-        assessment: Assessment,
-        deadline: Deadline,
-    ) -> tuple[Assessment, Deadline]:
-        """What a payment that is past its review names has been confirmed."""
-        payments = sorted(one.ref for one in related if stands_for_its_bills(one))
-        if payments and assessment.state is not State.CLOSED:
-            assessment = Assessment(State.CLOSED, f"payment {payments[0]} bills it")
-        return assessment, deadline
 
     def applies(self, stage: Stage, record: Record) -> str | None:
         """Days around the deadline for dated statements, a ladder of days for the others."""
@@ -237,14 +190,10 @@ class Statement(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds the kind, the period, the amount and whether the deadline is provisional."""
-        data = _data(record)
+        data = data_of(record, StatementData)
         return {
-            "ref": data.ref,
-            "url": data.url,
-            "deadline": record.deadline.at,
-            "effect": str(record.deadline.effect),
+            **super().view(record),
             "provisional": record.deadline.provisional,
-            "partner": record.partner.name,
             "statement_kind": data.statement_kind.value,
             "period": data.period,
             "generated_at": data.generated_at,
@@ -256,7 +205,7 @@ class Statement(Rule):
 
     def amount(self, record: Record) -> tuple[Decimal, str]:
         """The amount to be confirmed, tax included."""
-        data = _data(record)
+        data = data_of(record, StatementData)
         return data.amount_incl_tax, data.currency
 
     def samples(self, now: datetime) -> Sequence[Sample]:
@@ -280,12 +229,6 @@ class Statement(Rule):
         )
 
 
-def _data(record: Record) -> StatementData:
-    if not isinstance(record.data, StatementData):
-        raise TypeError(f"record {record.ref} is of kind {record.kind}, not a statement")
-    return record.data
-
-
 def _sample(
     ref: str,
     kind: str,
@@ -294,19 +237,7 @@ def _sample(
     amount: str,
     english: bool = False,
 ) -> Sample:
-    contact = {
-        "partner": "P-1001",
-        "ref": "C-1",
-        "role": "finance",
-        "name": "Ann Lee" if english else "王芳",
-        "mail": "finance@example.com",
-        "mobile": "+8613800138000",
-        "language": "en" if english else "zh-CN",
-        "time_zone": "America/New_York" if english else "Asia/Shanghai",
-    }
     data = {
-        "ref": ref,
-        "partner": "P-1001",
         "statement_kind": kind,
         "period": "2026-10",
         "generated_at": generated_at.isoformat(),
@@ -314,7 +245,5 @@ def _sample(
         "amount_incl_tax": amount,
         "currency": "USD" if english else "CNY",
         "status": "PENDING" if english else "待确认",
-        "url": f"https://partner.example.com/statements/{ref}",
     }
-    name = "Harbour Cloud Ltd." if english else "青禾云示例科技有限公司"
-    return Sample(data, (), (contact,), {"ref": "P-1001", "name": name})
+    return sample_of(ref, english, "statements", data, "finance")

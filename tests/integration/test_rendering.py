@@ -400,6 +400,19 @@ def test_a_new_language_is_a_folder_and_falls_back_part_by_part(copied: Path) ->
     assert german.language_for("fr") == "en"
 
 
+def test_the_shells_words_that_a_new_language_lacks_are_those_of_the_fallback(copied: Path) -> None:
+    (copied / "messages/de/statement").mkdir(parents=True)
+    words = (copied / "messages/en/statement/reminder.words.txt").read_text()
+    (copied / "messages/de/statement/reminder.words.txt").write_text(words)
+    (copied / "messages/de/language.toml").write_text("[words]\ngreeting = 'Guten Tag {name},'\n")
+    parts = Renderer(copied, RULES, BRAND).parts(notices("statement", "reminder", "de")[0])
+
+    assert 'lang="de"' in parts["html"]
+    assert "Guten Tag Alex Chen," in parts["html"]
+    assert "What to do" in parts["html"]
+    assert "What to do:" in parts["txt"]
+
+
 def test_a_mistake_in_a_language_s_settings_names_the_file(copied: Path) -> None:
     (copied / "messages/en/language.toml").write_text("dya = 'EEEE'")
 

@@ -116,7 +116,7 @@ def test_a_daily_stage_is_told_once_for_each_local_date(zone: str) -> None:
         rule = around(daily, send_at=time(2, 30))
         of = replace(record(None), opened_at=opened)
         end = expected(piece[-1], time(2, 30), zone) + TICK
-        told += [at for at, _ in forecast(of, [contact], set(), opened - 2 * DAY, end, rule)]
+        told += [at for at, _ in forecast(of, [contact], {}, opened - 2 * DAY, end, rule)]
 
     assert told == [expected(day, time(2, 30), zone) for day in every_day]
 

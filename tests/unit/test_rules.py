@@ -26,15 +26,8 @@ DAY = timedelta(days=1)
 
 def record_of(kind: str, data: Any, lines: Sequence[Any] = ()) -> Record:
     rule = RULES[kind]
-    return Record(
-        kind=kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, CALENDAR),
-        partner=Partner(data.partner, "青禾云", account_authenticated=False),
-        lines=tuple(lines),
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, lines),
+    return rule.record(
+        data, Partner(data.partner, "青禾云", account_authenticated=False), CALENDAR, lines
     )
 
 
@@ -89,6 +82,14 @@ def test_a_file_without_a_rule_is_refused(package: Path) -> None:
     (package / "empty.py").write_text("from schedules.rules.payment import Payment\n")
 
     with pytest.raises(ValueError, match=r"empty.py has 0 rules: write exactly one"):
+        load_rules("made_up_rules")
+
+
+def test_a_named_role_without_its_field_is_refused(package: Path) -> None:
+    wrong = COPY.format(kind="voucher") + "    named_roles = {'ownr': 'sales'}\n"
+    (package / "voucher.py").write_text(wrong)
+
+    with pytest.raises(ValueError, match=r"voucher.py names the role 'ownr' .* correct the name"):
         load_rules("made_up_rules")
 
 

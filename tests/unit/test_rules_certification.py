@@ -33,15 +33,7 @@ def certification(status: str = "MET", **changes: Any) -> Record:
             **changes,
         }
     )
-    return Record(
-        kind=RULE.kind,
-        data=data,
-        opened_at=RULE.opened_at(data),
-        deadline=RULE.deadline(data, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=RULE.ladder(data),
-        assessment=RULE.assess(data, ()),
-    )
+    return RULE.record(data, Partner("P1", "青禾云"), CALENDAR)
 
 
 def foretold(
@@ -49,7 +41,7 @@ def foretold(
 ) -> list[Told]:
     return [
         (at, step.stage, step.channel, step.contact.ref if step.contact else "", step.message)
-        for at, step in forecast(record, people, frozenset(), start, end, AROUND)
+        for at, step in forecast(record, people, {}, start, end, AROUND)
     ]
 
 
@@ -195,7 +187,7 @@ def test_that_it_has_ended_is_told_on_the_next_working_day(
 
 def test_without_a_partner_manager_nobody_else_is_told_in_their_place() -> None:
     record = certification("CERTIFIED", ends_on="2026-12-24")
-    planned = plan(record, (ADMIN,), frozenset(), at_nine(2026, 12, 17), AROUND)
+    planned = plan(record, (ADMIN,), {}, at_nine(2026, 12, 17), AROUND)
 
     assert [(s.role, s.channel, s.verdict) for s in planned.steps if s.stage == "T-7d"] == [
         ("administrator", "mail", Verdict.DUE),

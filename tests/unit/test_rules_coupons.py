@@ -52,15 +52,7 @@ def record_of(rule: Expiring, **changes: Any) -> Record:
             "customer_mobile": "13800138009",
         }
     data: Any = rule.Data(**{**fields, **changes})
-    return Record(
-        kind=rule.kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, ()),
-    )
+    return rule.record(data, Partner("P1", "青禾云"), CALENDAR)
 
 
 def around(rule: Expiring) -> Circumstances:
@@ -71,7 +63,7 @@ def due(
     rule: Expiring, record: Record, now: datetime, people: Sequence[Contact] = (SALES,)
 ) -> set[tuple[str, str, str, str]]:
     """What is told at `now` when nothing has been told before."""
-    planned = plan(record, people, frozenset(), now, around(rule))
+    planned = plan(record, people, {}, now, around(rule))
     return {line(step) for step in planned.due}
 
 
@@ -86,7 +78,7 @@ def told(
     """All that is ever told of a record watched from its issue, with the moment in UTC."""
     start = record.opened_at
     end = start + timedelta(days=400)
-    found = forecast(record, people, frozenset(), start, end, around(rule))
+    found = forecast(record, people, {}, start, end, around(rule))
     return [(f"{moment:%m-%d %H:%M}", line(step)) for moment, step in found]
 
 

@@ -40,15 +40,7 @@ def offer(**changes: Any) -> Record:
         "owner": "O",
     }
     data = ExclusiveOfferData(**{**fields, **changes})
-    return Record(
-        kind="exclusive_offer",
-        data=data,
-        opened_at=RULE.opened_at(data),
-        deadline=RULE.deadline(data, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=RULE.ladder(data),
-        assessment=RULE.assess(data, ()),
-    )
+    return RULE.record(data, Partner("P1", "青禾云"), CALENDAR)
 
 
 def told(
@@ -56,7 +48,7 @@ def told(
 ) -> list[tuple[str, str, str, str]]:
     """All that is ever told of a record watched from its creation: when (UTC), what, to whom."""
     start = record.opened_at
-    found = forecast(record, people, frozenset(), start, start + timedelta(days=400), AROUND)
+    found = forecast(record, people, {}, start, start + timedelta(days=400), AROUND)
     return [
         (f"{moment:%m-%d %H:%M}", f"{step.stage} {step.channel}", step.message, step.contact.ref)
         for moment, step in found
@@ -205,7 +197,7 @@ def test_other_roles_are_those_of_the_contacts() -> None:
 
 def test_nothing_is_told_from_the_end_on() -> None:
     def count(now: datetime) -> int:
-        return len(plan(offer(), (OWNER,), frozenset(), now, AROUND).due)
+        return len(plan(offer(), (OWNER,), {}, now, AROUND).due)
 
     assert count(ENDS - timedelta(hours=4)) == 2
     assert count(ENDS) == 0

@@ -31,15 +31,7 @@ def incentive(**changes: Any) -> Record:
         "total_incl_tax": "106.00",
     }
     found = IncentiveData(**{**data, **changes})
-    return Record(
-        kind="incentive",
-        data=found,
-        opened_at=RULE.opened_at(found),
-        deadline=RULE.deadline(found, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=RULE.ladder(found),
-        assessment=RULE.assess(found, []),
-    )
+    return RULE.record(found, Partner("P1", "青禾云"), CALENDAR)
 
 
 def stages_of(record: Record) -> list[str]:
@@ -49,7 +41,7 @@ def stages_of(record: Record) -> list[str]:
 def told_on(record: Record, *stages: str) -> dict[str, str]:
     """When each stage is told to finance by mail, as Beijing's clocks show it."""
     around = Circumstances(RULE, RULE.cadence, CALENDAR, NIGHT)
-    steps = plan(record, [person()], frozenset(), record.opened_at, around).steps
+    steps = plan(record, [person()], {}, record.opened_at, around).steps
     found = {
         step.stage: f"{step.at.astimezone(BEIJING):%Y-%m-%d %H:%M}"
         for step in steps

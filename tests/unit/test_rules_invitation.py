@@ -78,7 +78,7 @@ def told(record: Record, now: datetime) -> set[tuple[str, str, str, str]]:
         Contact("S2", "P1", "sales", "S2", "s2@example.com", "+8613800138002"),
     )
     around = Circumstances(INVITATION, INVITATION.cadence, CALENDAR, NIGHT)
-    due = plan(record, people, frozenset(), now, around).due
+    due = plan(record, people, {}, now, around).due
     return {
         (one.stage, one.channel, one.contact.ref if one.contact else "", one.message) for one in due
     }

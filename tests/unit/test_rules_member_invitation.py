@@ -36,21 +36,13 @@ def invitation(**changes: Any) -> Record:
             **changes,
         }
     )
-    return Record(
-        kind=RULE.kind,
-        data=data,
-        opened_at=RULE.opened_at(data),
-        deadline=RULE.deadline(data, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=RULE.ladder(data),
-        assessment=RULE.assess(data, ()),
-    )
+    return RULE.record(data, Partner("P1", "青禾云"), CALENDAR)
 
 
 def foretold(
     record: Record, people: Sequence[Contact] = (ADMIN,), start: datetime = SENT
 ) -> list[tuple[datetime, str, str, str, str]]:
-    found = forecast(record, people, frozenset(), start, start + 60 * DAY, AROUND)
+    found = forecast(record, people, {}, start, start + 60 * DAY, AROUND)
     return [
         (at, step.stage, step.channel, step.contact.ref if step.contact else "", step.message)
         for at, step in found
@@ -157,7 +149,7 @@ def test_every_stage_is_for_a_pending_invitation() -> None:
 
 def test_words_for_an_employee_without_addresses_reach_nobody_else() -> None:
     record = invitation(member_mail=None, member_mobile="138****0005")
-    planned = plan(record, (ADMIN,), frozenset(), SENT + 6 * DAY, AROUND)
+    planned = plan(record, (ADMIN,), {}, SENT + 6 * DAY, AROUND)
 
     assert {(s.stage, s.contact.ref if s.contact else "") for s in planned.steps} == {
         ("T-72h", "member:CY1"),

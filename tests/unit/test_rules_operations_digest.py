@@ -28,20 +28,12 @@ def digest(**more: Any) -> Record:
     data = RULE.Data.model_validate(
         {"ref": "P1:2026-10", "partner": "P1", "month": "2026-10", "made_at": MADE_AT, **more}
     )
-    return Record(
-        kind=RULE.kind,
-        data=data,
-        opened_at=RULE.opened_at(data),
-        deadline=RULE.deadline(data, CALENDAR),
-        partner=Partner("P1", "Partner One"),
-        ladder=RULE.ladder(data),
-        assessment=RULE.assess(data, ()),
-    )
+    return RULE.record(data, Partner("P1", "Partner One"), CALENDAR)
 
 
 def told(now: datetime, *people: Contact) -> list[tuple[str, str, str]]:
     around = Circumstances(RULE, RULE.cadence, CALENDAR, {"mail": None, "sms": None})
-    steps = plan(digest(), people, frozenset(), now, around).due
+    steps = plan(digest(), people, {}, now, around).due
     return [(step.stage, step.contact.ref, step.channel) for step in steps if step.contact]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schedules.planner import Circumstances, Told, plan
+from schedules.planner import Circumstances, plan
 from schedules.rule import (
     Assessment,
     Contact,
@@ -31,15 +31,7 @@ MONDAY = datetime(2026, 11, 23, 2, tzinfo=UTC)
 
 
 def record_of(rule: Opportunity | OpportunityProgress, data: Any) -> Record:
-    return Record(
-        kind=rule.kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, ()),
-    )
+    return rule.record(data, Partner("P1", "青禾云"), CALENDAR)
 
 
 def shared(**changes: Any) -> Record:
@@ -65,10 +57,9 @@ def told(
     record: Record,
     now: datetime,
     people: tuple[Contact, ...] = PEOPLE,
-    before: frozenset[Told] = frozenset(),
 ) -> set[tuple[str, str, str, str]]:
     around = Circumstances(rule, rule.cadence, CALENDAR, NIGHT)
-    due = plan(record, people, before, now, around).due
+    due = plan(record, people, {}, now, around).due
     return {
         (one.stage, one.channel, one.contact.ref if one.contact else "", one.message) for one in due
     }

@@ -47,15 +47,11 @@ def payment(lines: Sequence[InvoiceLine] | None = None, **changes: Any) -> Recor
     }
     found = PaymentData(**{**data, **changes})
     rows = [line()] if lines is None else lines
-    return Record(
-        kind="payment",
-        data=found,
-        opened_at=RULE.opened_at(found),
-        deadline=RULE.deadline(found, WorkingCalendar.load()),
-        partner=Partner(found.partner, "青禾云", account_authenticated=False),
-        lines=tuple(rows),
-        ladder=RULE.ladder(found),
-        assessment=RULE.assess(found, rows),
+    return RULE.record(
+        found,
+        Partner(found.partner, "青禾云", account_authenticated=False),
+        WorkingCalendar.load(),
+        rows,
     )
 
 

@@ -22,15 +22,7 @@ PARTNER = Partner("P1", "青禾云")
 
 
 def record_of(rule: Rules, data: Any) -> Record:
-    return Record(
-        kind=rule.kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, CALENDAR),
-        partner=PARTNER,
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, ()),
-    )
+    return rule.record(data, PARTNER, CALENDAR)
 
 
 def registration(**changes: Any) -> Record:
@@ -51,7 +43,7 @@ PEOPLE = (contact("S1", "sales"), contact("S2", "sales"), contact("A1", "adminis
 
 
 def told(rule: Rules, record: Record, now: datetime) -> set[tuple[str, str, str, str]]:
-    due = plan(record, PEOPLE, frozenset(), now, Circumstances(rule, rule.cadence, CALENDAR, NIGHT))
+    due = plan(record, PEOPLE, {}, now, Circumstances(rule, rule.cadence, CALENDAR, NIGHT))
     return {
         (one.stage, one.channel, one.contact.ref if one.contact else "", one.message)
         for one in due.due

@@ -38,15 +38,7 @@ Told = tuple[datetime, str, str, str, str]
 
 def made(rule: Rule, **data: Any) -> Record:
     found = rule.Data(**data)
-    return Record(
-        kind=rule.kind,
-        data=found,
-        opened_at=rule.opened_at(found),
-        deadline=rule.deadline(found, CALENDAR),
-        partner=Partner("P1", "青禾云"),
-        ladder=rule.ladder(found),
-        assessment=rule.assess(found, ()),
-    )
+    return rule.record(found, Partner("P1", "青禾云"), CALENDAR)
 
 
 def registration(**changes: Any) -> Record:
@@ -63,7 +55,7 @@ def foretold(
     rule: Rule, record: Record, until: datetime, people: Sequence[Contact] = PEOPLE
 ) -> list[Told]:
     around = Circumstances(rule, rule.cadence, CALENDAR, NIGHT)
-    found = forecast(record, people, frozenset(), record.opened_at, until, around)
+    found = forecast(record, people, {}, record.opened_at, until, around)
     return [
         (at, step.stage, step.channel, step.contact.ref if step.contact else "", step.message)
         for at, step in found
@@ -351,7 +343,7 @@ def test_what_was_sent_back_is_told_the_next_working_day_and_later_to_the_admini
 def test_a_delivery_under_review_or_accepted_tells_nobody(status: str) -> None:
     record = feedback(status=status, planned_on="2026-11-27", lead="L")
     around = Circumstances(FEEDBACK, FEEDBACK.cadence, CALENDAR, NIGHT)
-    planned = plan(record, PEOPLE, frozenset(), beijing(30), around)
+    planned = plan(record, PEOPLE, {}, beijing(30), around)
 
     assert {step.verdict for step in planned.steps} == {Verdict.OFF}
 

@@ -29,15 +29,7 @@ def task(partner: Partner | None = None, **changes: Any) -> Record:
         "due_on": date(2026, 11, 27),
     }
     found = SalesTaskData(**{**data, **changes})
-    return Record(
-        kind="sales_task",
-        data=found,
-        opened_at=RULE.opened_at(found),
-        deadline=RULE.deadline(found, CALENDAR),
-        partner=partner or Partner("P1", "青禾云"),
-        ladder=RULE.ladder(found),
-        assessment=RULE.assess(found, []),
-    )
+    return RULE.record(found, partner or Partner("P1", "青禾云"), CALENDAR)
 
 
 def stages_of(record: Record) -> list[str]:
@@ -49,9 +41,7 @@ def told_on(record: Record, *stages: str) -> dict[str, str]:
     around = Circumstances(RULE, RULE.cadence, CALENDAR, NIGHT)
     found = {
         step.stage: f"{step.at.astimezone(BEIJING):%Y-%m-%d %H:%M}"
-        for step in plan(
-            record, [person(role="sales")], frozenset(), record.opened_at, around
-        ).steps
+        for step in plan(record, [person(role="sales")], {}, record.opened_at, around).steps
         if step.at is not None and step.channel == "mail" and step.role == "sales"
     }
     return {name: found[name] for name in stages}
@@ -202,7 +192,7 @@ def test_the_planner_writes_to_the_distributors_people_alone() -> None:
     people = [person("A", "sales"), person("B", "sales", partner="P0")]
     around = Circumstances(RULE, RULE.cadence, CALENDAR, NIGHT)
 
-    steps = plan(record, people, frozenset(), ASSIGNED, around).steps
+    steps = plan(record, people, {}, ASSIGNED, around).steps
     assert {step.contact.ref for step in steps if step.contact is not None} == {"B"}
 
 

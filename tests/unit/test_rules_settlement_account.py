@@ -28,15 +28,7 @@ def derived(*records: Related, partner: Partner = PARTNER, **changes: Any) -> An
 
 
 def record_of(data: SettlementAccountData) -> Record:
-    return Record(
-        kind="settlement_account",
-        data=data,
-        opened_at=RULE.opened_at(data),
-        deadline=RULE.deadline(data, CALENDAR),
-        partner=PARTNER,
-        ladder=RULE.ladder(data),
-        assessment=RULE.assess(data, []),
-    )
+    return RULE.record(data, PARTNER, CALENDAR)
 
 
 def told_on(since: datetime, now: datetime) -> dict[str, str]:
@@ -45,7 +37,7 @@ def told_on(since: datetime, now: datetime) -> dict[str, str]:
     around = Circumstances(RULE, RULE.cadence, CALENDAR, NIGHT)
     return {
         step.stage: f"{step.at.astimezone(BEIJING):%Y-%m-%d %H:%M}"
-        for step in plan(record, [person()], frozenset(), now, around).steps
+        for step in plan(record, [person()], {}, now, around).steps
         if step.at is not None and step.channel == "mail" and step.role == "finance"
     }
 

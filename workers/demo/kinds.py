@@ -140,16 +140,7 @@ def _record(
         )
         for role in roles
     ]
-    record = Record(
-        kind=rule.kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, calendar),
-        partner=partner,
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, ()),
-    )
-    return record, people
+    return rule.record(data, partner, calendar), people
 
 
 class _Writer:

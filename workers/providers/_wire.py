@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
-from workers.errors import PermanentError, TransientError, UnknownOutcomeError
-from workers.providers import Finding
+from pydantic import Field
+
+from workers.errors import PermanentError, ProviderError, TransientError, UnknownOutcomeError
+from workers.providers import Channel, Finding, Mail, Provider, Sms
 
 if TYPE_CHECKING:
     # 0.3 s: imported where a request is made, so that commands which make none start quickly.
@@ -51,12 +53,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def require_e164(number: str) -> None:
-    """Raises PermanentError unless `number` is one number in E.164 with its plus sign."""
-    if not _E164.fullmatch(number):
-        raise PermanentError("the number isn't in E.164 (+8613812345678): correct the contact")
-
-
 def reports_finding(callback_url: str) -> Finding:
     """Whether status reports can come in."""
     if callback_url:
@@ -82,6 +78,12 @@ def check_base_url(value: str) -> str:
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("isn't encrypted: use https (http only to this machine)")
     return value.strip().rstrip("/")
+
+
+def refused(about: str, error: ProviderError) -> Finding:
+    """What `check` says of a trial that was refused: the error, and the remedy it ends with."""
+    what, _, remedy = str(error).rpartition(": ")
+    return Finding(about, False, what or remedy, remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,15 @@ class HttpReply:
         except (ValueError, TypeError):
             return None
         return min(max(span, timedelta()), MAX_RETRY_AFTER)
+
+
+def too_many_requests(provider: str, reply: HttpReply, said: str) -> TransientError:
+    """The fault of a vendor that wants us to slow down; `said` are its words without addresses."""
+    return TransientError(
+        f"{provider}: too many requests at a time: it is tried again later",
+        reply=said,
+        retry_after=reply.retry_after(),
+    )
 
 
 def _http_date(text: str) -> datetime:
@@ -202,3 +213,39 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         if len(content) > MAX_REPLY_BYTES:
             raise ClientPayloadError("the answer is too long")
     return bytes(content)
+
+
+PostTimeout = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=120,
+        description="Seconds to connect, and to wait for the answer, before giving up.",
+    ),
+]
+"""The setting `timeout_s` of a provider that posts (see `HttpPoster`)."""
+
+
+class SmsByPost(Provider):
+    """Hands each SMS to a vendor by one POST, which nothing makes safe to repeat."""
+
+    channels: ClassVar[frozenset[Channel]] = frozenset({"sms"})
+    repeat_is_safe: ClassVar[bool] = False
+
+    _http: HttpPoster
+
+    async def open(self) -> None:
+        """Make the client session."""
+        self._http.open()
+
+    async def close(self) -> None:
+        """Close the client session."""
+        await self._http.close()
+
+    def sms(self, message: Mail | Sms) -> Sms:
+        """The message, its number in E.164. Raises PermanentError for a mail and a bad number."""
+        if not isinstance(message, Sms):
+            raise PermanentError(f"{self.name} carries SMS only: send mail by another provider")
+        if not _E164.fullmatch(message.number):
+            raise PermanentError("the number isn't in E.164 (+8613812345678): correct the contact")
+        return message

@@ -31,10 +31,8 @@ from workers.errors import (
 from workers.providers import (
     Accepted,
     CallbackRequest,
-    Channel,
     Finding,
     Mail,
-    Provider,
     ProviderContext,
     ProviderSettings,
     Report,
@@ -43,9 +41,12 @@ from workers.providers import (
 from workers.providers._wire import (
     HttpPoster,
     HttpReply,
+    PostTimeout,
+    SmsByPost,
     check_base_url,
+    refused,
     reports_finding,
-    require_e164,
+    too_many_requests,
     without_addresses,
 )
 from workers.sms import fit_variable, is_figure
@@ -100,24 +101,17 @@ class HuaweiSmsSettings(ProviderSettings):
         default_factory=dict,
         description="Approved template of each message, like `payment.reminder.zh-CN`.",
     )
-    timeout_s: float = Field(
-        15,
-        gt=0,
-        le=120,
-        description="Seconds to connect, and to wait for the answer, before giving up.",
-    )
+    timeout_s: PostTimeout = 15
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class HuaweiSms(Provider):
+class HuaweiSms(SmsByPost):
     """Sends approved templates, one number a request, so that one bad number harms only itself."""
 
     name: ClassVar[str] = "huawei_sms"
-    channels: ClassVar[frozenset[Channel]] = frozenset({"sms"})
-    repeat_is_safe: ClassVar[bool] = False
     Settings: ClassVar[type[ProviderSettings]] = HuaweiSmsSettings
 
     settings: HuaweiSmsSettings
@@ -133,26 +127,16 @@ class HuaweiSms(Provider):
         self._clock = clock
         self._http = HttpPoster(self.name, self.settings.timeout_s)
 
-    async def open(self) -> None:
-        """Make the client session."""
-        self._http.open()
-
-    async def close(self) -> None:
-        """Close the client session."""
-        await self._http.close()
-
     async def send(self, message: Mail | Sms) -> Accepted:
         """Send one SMS by its approved template; the reference is the vendor's smsMsgId."""
-        if not isinstance(message, Sms):
-            raise PermanentError("huawei_sms carries SMS only: send mail by another provider")
-        content = self._content(message)
-        body = {"from": self.settings.sender, "extend": message.uid, "smsContent": [content]}
+        sms = self.sms(message)
+        content = self._content(sms)
+        body = {"from": self.settings.sender, "extend": sms.uid, "smsContent": [content]}
         if self.context.callback_url:
             body["statusCallback"] = self.context.callback_url
         return _accepted(await self._post(body))
 
     def _content(self, message: Sms) -> dict[str, object]:
-        require_e164(message.number)
         if not _EXTEND.fullmatch(message.uid):
             raise PermanentError("the uid can't go in `extend`: 1 to 128 characters, no braces")
         template = self.settings.templates.get(message.template)
@@ -210,8 +194,7 @@ class HuaweiSms(Provider):
             if isinstance(error, PermanentError) or " E000000" in error.reply:
                 told = f"the keys aren't refused; empty request: {error.reply}"
                 return [*findings, Finding("access", True, told)]
-            what, _, remedy = str(error).rpartition(": ")
-            findings.append(Finding("access", False, what or remedy, remedy))
+            findings.append(refused("access", error))
         return findings
 
     def reports(self, request: CallbackRequest) -> Sequence[Report]:
@@ -354,11 +337,7 @@ def _fault(reply: HttpReply, code: str, words: str) -> ProviderError:
     if code in _REMEDIES:
         return TransientError(f"huawei_sms: {code}: {_REMEDIES[code]}", reply=said)
     if reply.status == 429:
-        return TransientError(
-            "huawei_sms: too many requests at a time: it is tried again later",
-            reply=said,
-            retry_after=reply.retry_after(),
-        )
+        return too_many_requests("huawei_sms", reply, said)
     if reply.status in {401, 403} or _ACCESS.fullmatch(code):
         return TransientError(
             f"huawei_sms: access refused ({said}): {_KEYS}", reply=said, trouble="access"

@@ -30,10 +30,8 @@ from workers.errors import (
 from workers.providers import (
     Accepted,
     CallbackRequest,
-    Channel,
     Finding,
     Mail,
-    Provider,
     ProviderContext,
     ProviderSettings,
     Report,
@@ -42,9 +40,12 @@ from workers.providers import (
 from workers.providers._wire import (
     HttpPoster,
     HttpReply,
+    PostTimeout,
+    SmsByPost,
     check_base_url,
+    refused,
     reports_finding,
-    require_e164,
+    too_many_requests,
     without_addresses,
 )
 
@@ -72,12 +73,7 @@ class TwilioSettings(ProviderSettings):
         pattern=r"^[A-Za-z0-9_-]{0,64}$",
         description="Messaging service that picks the sender; instead of `sender`.",
     )
-    timeout_s: float = Field(
-        15,
-        gt=0,
-        le=120,
-        description="Seconds to connect, and to wait for the answer, before giving up.",
-    )
+    timeout_s: PostTimeout = 15
 
     @model_validator(mode="after")
     def _one_sender(self) -> Self:
@@ -86,12 +82,10 @@ class TwilioSettings(ProviderSettings):
         return self
 
 
-class Twilio(Provider):
+class Twilio(SmsByPost):
     """Sends free text and reads signed status callbacks."""
 
     name: ClassVar[str] = "twilio"
-    channels: ClassVar[frozenset[Channel]] = frozenset({"sms"})
-    repeat_is_safe: ClassVar[bool] = False
     Settings: ClassVar[type[ProviderSettings]] = TwilioSettings
 
     settings: TwilioSettings
@@ -100,23 +94,13 @@ class Twilio(Provider):
         super().__init__(settings, context)
         self._http = HttpPoster(self.name, self.settings.timeout_s)
 
-    async def open(self) -> None:
-        """Make the client session."""
-        self._http.open()
-
-    async def close(self) -> None:
-        """Close the client session."""
-        await self._http.close()
-
     async def send(self, message: Mail | Sms) -> Accepted:
         """Send one SMS as free text; the reference is the message's SID."""
-        if not isinstance(message, Sms):
-            raise PermanentError("twilio carries SMS only: send mail by another provider")
-        require_e164(message.number)
-        form = {"To": message.number, "Body": message.text, **self._from()}
+        sms = self.sms(message)
+        form = {"To": sms.number, "Body": sms.text, **self._from()}
         if self.context.callback_url:
             # A callback that overtakes a lost reply names the message by our uid.
-            query = urlencode({"uid": message.uid})
+            query = urlencode({"uid": sms.uid})
             form["StatusCallback"] = f"{self.context.callback_url}?{query}"
         return _accepted(await self._post(form))
 
@@ -151,8 +135,7 @@ class Twilio(Provider):
                 "access", True, f"the login isn't refused; empty request: {error.reply}"
             )
         except ProviderError as error:
-            what, _, remedy = str(error).rpartition(": ")
-            access = Finding("access", False, what or remedy, remedy)
+            access = refused("access", error)
         else:
             access = Finding("access", True, "the login is taken")
         return (access, reports)
@@ -240,11 +223,7 @@ def _accepted(reply: HttpReply) -> Accepted:
 def _fault(reply: HttpReply, code: str, words: str) -> ProviderError:
     said = without_addresses(f"HTTP {reply.status} {code} {words}".strip())
     if reply.status == 429 or code in _BUSY:
-        return TransientError(
-            "twilio: too many requests at a time: it is tried again later",
-            reply=said,
-            retry_after=reply.retry_after(),
-        )
+        return too_many_requests("twilio", reply, said)
     if (reply.status in {401, 403, 404} and code not in _BAD_ADDRESS) or code in _LOGIN:
         return TransientError(
             f"twilio: access refused ({said}): check account_sid, auth_token and base_url in "

@@ -109,6 +109,12 @@ class Renderer:
         """The tags of all folders found."""
         return tuple(self._languages)
 
+    def has(self, kind: str, message: str, *, channel: str) -> bool:
+        """Whether there are words for this message, at least those that others fall back to."""
+        parts = MAIL_PARTS if channel == "mail" else SMS_PARTS
+        names = [_words(kind, message), *(f"{kind}/{message}.{part}" for part in parts)]
+        return any(self._languages[FALLBACK].has(name) for name in names)
+
     def render(self, notice: Notice) -> Mail | Sms:
         """The message, ready for a provider. Raises TemplateError and nothing else."""
         try:
@@ -273,7 +279,8 @@ class Renderer:
         """A part: the kind's own file, or else the shell's with the kind's words in it."""
         language = self._speaking(notice, part)
         name = _own(notice, part)
-        told = {**values, "language": language.tag, "words": dict(language.forms.words)}
+        words = {**self._languages[FALLBACK].forms.words, **language.forms.words}
+        told = {**values, "language": language.tag, "words": words}
         if notice.kind == DIGEST:
             told |= self._digest(notice, values, language)
         elif not language.has(name):

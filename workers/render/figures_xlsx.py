@@ -18,6 +18,7 @@ from xlsxwriter.utility import xl_rowcol_to_cell
 
 from schedules.figures import Chart, Figures, Number, Series
 from workers.render.figures import Speaker
+from workers.render.xlsx import TEXT_STAYS_TEXT
 
 _INK, _SOFT, _PALE, _RULE = "#1F2A37", "#5B6773", "#EEF2F6", "#D5DCE4"
 _PARTS = ("#1F5FAE", "#E3A02A", "#C3CCD6")
@@ -32,13 +33,7 @@ _MAX_SHEET_NAME = 31
 def figures_xlsx(figures: Figures, tag: str, titles: Mapping[str, str]) -> bytes:
     """The workbook in the language `tag`; `titles` is what kinds are called in it."""
     buffer = BytesIO()
-    options = {
-        "in_memory": True,
-        "strings_to_formulas": False,
-        "strings_to_urls": False,
-        "strings_to_numbers": False,
-    }
-    with xlsxwriter.Workbook(buffer, options) as workbook:
+    with xlsxwriter.Workbook(buffer, TEXT_STAYS_TEXT) as workbook:
         book = _Book(workbook, Speaker(figures, tag, titles))
         book.overview()
         for chart in figures.charts:

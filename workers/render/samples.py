@@ -21,22 +21,14 @@ def sample_record(rule: Rule, sample: Sample, calendar: WorkingCalendar) -> Reco
     if rule.Line is not None:
         lines = tuple(rule.Line.model_validate(dict(line)) for line in sample.lines)
     partner = PartnerData.model_validate({"ref": data.partner, **sample.partner})
-    return Record(
-        kind=rule.kind,
-        data=data,
-        opened_at=rule.opened_at(data),
-        deadline=rule.deadline(data, calendar),
-        partner=Partner(
-            partner.ref,
-            partner.name or partner.ref,
-            partner.type or "",
-            partner.parent,
-            partner.account_authenticated,
-        ),
-        lines=lines,
-        ladder=rule.ladder(data),
-        assessment=rule.assess(data, lines),
+    told_of = Partner(
+        partner.ref,
+        partner.name or partner.ref,
+        partner.type or "",
+        partner.parent,
+        partner.account_authenticated,
     )
+    return rule.record(data, told_of, calendar, lines)
 
 
 def sample_notices(

@@ -51,16 +51,19 @@ _THIN = {"top": 1, "top_color": _RULE}
 _BASE = {"font_name": "Microsoft YaHei", "font_size": 9, "valign": "vcenter", "font_color": _INK}
 
 
+TEXT_STAYS_TEXT = {
+    "in_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_urls": False,
+    "strings_to_numbers": False,
+}
+"""How every workbook is opened: in memory, and no text becomes a formula, a link or a number."""
+
+
 def invoice_list_xlsx(invoice_list: InvoiceList, language: str) -> bytes:
     """The workbook in `language` (BCP 47): one sheet, header row frozen and repeated in print."""
     buffer = BytesIO()
-    options = {
-        "in_memory": True,
-        "strings_to_formulas": False,
-        "strings_to_urls": False,
-        "strings_to_numbers": False,
-    }
-    with xlsxwriter.Workbook(buffer, options) as workbook:
+    with xlsxwriter.Workbook(buffer, TEXT_STAYS_TEXT) as workbook:
         _Sheet(workbook, invoice_list, labels(language)).write()
     return buffer.getvalue()
 

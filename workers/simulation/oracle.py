@@ -91,11 +91,15 @@ class Step(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What is due of a thing, when to look again, and whether nobody can be told now or later."""
+    """What is due of a thing, when to look again, and whether nobody can be told now or later.
+
+    `coming` is what will be due, with quiet hours or a snooze over.
+    """
 
     due: dict[Message, Step]
     wake: datetime | None
     nobody: bool
+    coming: frozenset[Message] = frozenset()
 
 
 class Delivered(NamedTuple):
@@ -112,10 +116,15 @@ class Delivered(NamedTuple):
 
 @dataclass(slots=True)
 class Verdict:
-    """All that must be told, and what of the planned became moot or met a stopped address."""
+    """All that must be told, and what of the planned became moot or met a stopped address.
+
+    `put_off` counts what came into quiet hours on its way (the machine was down): whether that is
+    dropped and planned anew, or merely waits, depends on what else its mail carries.
+    """
 
     told: dict[Message, Delivered] = field(default_factory=dict)
     moot: int = 0
+    put_off: int = 0
     stopped: int = 0
     world: World = field(default_factory=World)
 
@@ -271,7 +280,7 @@ def judge(
         if step.what.contact and come:
             latest[step.what.contact] = max(latest.get(step.what.contact, step.order), step.order)
     due: dict[Message, Step] = {}
-    coming = []
+    coming: dict[Message, datetime] = {}
     for step in steps:
         if not step.what.contact or step.what in told or step.at is None:
             continue
@@ -280,11 +289,11 @@ def judge(
         if step.at <= now:
             due[step.what] = step
         else:
-            coming.append(step.at)
+            coming[step.what] = step.at
     come_orders = [step.order for step in steps if step.order[0] <= now]
     top = [step for step in steps if come_orders and step.order == max(come_orders)]
     nobody = bool(top) and not any(step.what.contact for step in top) and not (due or coming)
-    return Judgement(due, min(coming, default=None), nobody)
+    return Judgement(due, min(coming.values(), default=None), nobody, frozenset(coming))
 
 
 # --- the whole of it ----------------------------------------------------------------------
@@ -371,7 +380,10 @@ class Oracle:
             loose = what in self._loose
             self.verdict.told[what] = Delivered(now, one.address, one.in_digest, loose)
             return
-        self.verdict.moot += 1
+        if what in found.coming and what.ladder == ladder(thing):
+            self.verdict.put_off += 1
+        else:
+            self.verdict.moot += 1
         thing.told.pop(what, None)
         self._loose.add(what)
         if state(thing, self.world) == "open" and not thing.mute and not thing.done:

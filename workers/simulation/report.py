@@ -70,6 +70,7 @@ class Report:
     in_digests: int = 0
     moot_expected: int = 0
     moot_dropped: int = 0
+    put_off: int = 0
     stopped: int = 0
     kept: int = 0
     instants: int = 0
@@ -119,6 +120,7 @@ SUMS = [
     "in_digests",
     "moot_expected",
     "moot_dropped",
+    "put_off",
     "stopped",
     "kept",
     "instants",
@@ -148,6 +150,7 @@ def compare(life: Life, verdict: Verdict, lived: Lived) -> Report:
         in_digests=sum(in_digest for _, _, in_digest in found.values()),
         moot_expected=verdict.moot,
         moot_dropped=lived.dropped,
+        put_off=verdict.put_off,
         stopped=verdict.stopped,
         kept=sum(lived.kept.values()),
         instants=lived.instants,
