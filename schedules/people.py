@@ -84,7 +84,7 @@ _ROLES = {
 _ROLE_WORDS = {word: role.value for role, words in _ROLES.items() for word in words.split("|")}
 
 
-def _role(value: Any) -> Any:
+def role_of(value: Any) -> Any:
     """A role's usual Chinese or English word as its name; any other word as it stands."""
     if is_blank(value):
         return None
@@ -128,7 +128,7 @@ class ContactData(Data):
     partner: Annotated[Ref, Column("伙伴ID", "合作伙伴ID", "伙伴编号", "partner_id")]
     partner_name: Annotated[OptionalLine, Column("伙伴名称", "合作伙伴名称")] = None
     ref: Annotated[OptionalRef, Column("联系人ID", "联系人编号", "contact_id")] = None
-    role: Annotated[OptionalLine, BeforeValidator(_role), Column("角色", "职务")] = None
+    role: Annotated[OptionalLine, BeforeValidator(role_of), Column("角色", "职务")] = None
     name: Annotated[OptionalLine, Column("姓名", "联系人", "联系人姓名")] = None
     mail: Annotated[OptionalMail, Column("邮箱", "电子邮箱", "邮件", "email")] = None
     mobile: Annotated[OptionalMobile, Column("手机", "手机号", "手机号码", "phone")] = None

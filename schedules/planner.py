@@ -142,7 +142,7 @@ def plan(
     steps: list[Step] = []
     for number, one in enumerate(around.cadence.stages):
         if reason := around.rule.applies(one, record):
-            steps.extend(_off(one, number, record, reason))
+            steps.extend(_off(one, number, record, around.rule, reason))
             continue
         for name, day_or_instant in _times(one, record, around, now):
             steps.extend(
@@ -202,7 +202,7 @@ def digest_instant(step: Step, now: datetime, around: Circumstances) -> datetime
     return moved if moved is not None and (step.until is None or moved < step.until) else None
 
 
-def _off(one: Stage, number: int, record: Record, reason: str) -> Iterator[Step]:
+def _off(one: Stage, number: int, record: Record, rule: Rule, reason: str) -> Iterator[Step]:
     for tell in one.tell:
         for channel in tell.by:
             yield Step(
@@ -210,7 +210,7 @@ def _off(one: Stage, number: int, record: Record, reason: str) -> Iterator[Step]
                 order=(record.opened_at, number),
                 role=tell.role,
                 channel=channel,
-                message=tell.message,
+                message=rule.message(tell, record),
                 urgent=one.urgent,
                 contact=None,
                 at=None,
@@ -278,7 +278,7 @@ def _steps_of(
             order=(_nominal(day_or_instant, around), number),
             role=tell.role,
             channel="mail",
-            message=tell.message,
+            message=around.rule.message(tell, record),
             urgent=one.urgent,
             contact=None,
             at=None,

@@ -436,6 +436,14 @@ class Rule(ABC):
             role = self.named_roles[role]
         return [contact for contact in contacts if contact.role == role]
 
+    def message(self, tell: Tell, record: Record) -> str:
+        """The name of the words in which a record is told; a rule may let the record choose."""
+        return tell.message
+
+    def chosen_words(self, data: Any) -> str | None:
+        """The name of the words that a record chooses for itself; there must be such words."""
+        return None
+
     @abstractmethod
     def view(self, record: Record) -> dict[str, Plain]:
         """What templates may say of one record: plain values, amounts and instants unformatted.

@@ -23,7 +23,9 @@ from pathlib import Path
 import redis
 
 NOTE = "redis.json"
-PROGRAMS = ("redis-server", "valkey-server")
+PROGRAM = os.environ.get("TEST_REDIS_PROGRAM", "")
+"""Chooses one, such as valkey-server; empty: the first that is there."""
+PROGRAMS = (PROGRAM,) if PROGRAM else ("redis-server", "valkey-server")
 DATABASES = 1024
 START_S = 20.0
 

@@ -9,13 +9,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parseaddr
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from workers.core import Core, open_core, utc_now
 from workers.deliver import Delivery
+from workers.envelope import Seals
 from workers.errors import SettingsError
+from workers.events import EventIntake
 from workers.intake import Intake
 from workers.links import Links
 from workers.providers import (
@@ -52,6 +55,7 @@ class App(Core):
     callback_keys: Mapping[str, str]
     links: Links
     intake: Intake
+    events: EventIntake
     scan: Scan
     delivery: Delivery
     bell: Bell
@@ -110,6 +114,7 @@ async def open_app(
         bell = Bell(settings.broker_url)
         stack.callback(bell.close)
         delivery = Delivery(store, registry, renderer, in_use, links, settings, clock)
+        intake = Intake(store, registry, clock)
         yield App(
             settings=settings,
             clock=clock,
@@ -122,7 +127,15 @@ async def open_app(
             by_name=built,
             callback_keys=callback_keys,
             links=links,
-            intake=Intake(store, registry, clock),
+            intake=intake,
+            events=EventIntake(
+                store,
+                registry,
+                intake,
+                clock,
+                Seals(settings),
+                partial(renderer.has, channel="mail"),
+            ),
             scan=Scan(store, registry, settings, clock, bell.ring),
             delivery=delivery,
             bell=bell,

@@ -14,25 +14,29 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from schedules.clock import Ticker, missed_firings
+from schedules.clock import Cron, Ticker, missed_firings
 from workers import traces
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
-from workers.events import EventIntake, EventResult, read_json
+from workers.events import EventResult, read_json
 from workers.operations_digest import make_due
 from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
 from workers.store.dead_letters import DeadLetters
+from workers.syncing import Syncing
 from workers.tasks import Ears
 from workers.web import serve as serve_web
 from workers.web.events import Scans
 from workers.web.health import serve_health
+from workers.webhooks.teller import Teller
 
 log = structlog.get_logger("daemon")
 
 Serving = Callable[[App], AbstractAsyncContextManager[tuple[str, int]]]
 ROLES = ("web", "scheduler", "worker")
 DIGESTS = "operations digests"
+SOURCE = "source "
+"""Before a source's name, where the clock's names are kinds too."""
 DIGESTS_EVERY = timedelta(hours=1)
 """How often it is looked whether a month's operations digests are still to be made."""
 DRAIN_S = 30.0
@@ -74,8 +78,12 @@ async def serve(
             gate = Gate(app.store, app.settings, app.clock)
             sending = send_behind(gate, app.delivery, stopping)
             parts.append(asyncio.create_task(sending, name="worker"))
+            teller = Teller(app.store, app.settings.webhooks, app.settings.public_url, app.clock)
+            await teller.subscribe(app.rules)
+            parts.append(asyncio.create_task(teller.run(stopping), name="webhooks"))
         if "scheduler" in roles:
-            parts.append(asyncio.create_task(_schedule(app, stopping), name="scheduler"))
+            scheduling = _schedule(app, Syncing(app), stopping)
+            parts.append(asyncio.create_task(scheduling, name="scheduler"))
         log.info("ready", roles=sorted(roles))
         await _until_stopped(parts, stopping)
 
@@ -99,10 +107,9 @@ def _why(result: EventResult) -> str:
 def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
     """Workers hear bells and take producers' events, schedulers hear who wishes a scan."""
     scans = Scans(app.scan)
-    intake = EventIntake(app.store, app.registry, app.intake, app.clock)
 
     async def take(event: object) -> str:
-        (result,) = await intake.take([event])
+        (result,) = await app.events.take([event])
         scans.ask(set(result.kinds) & set(app.registry.enabled()))
         return "" if result.well else _why(result)
 
@@ -124,20 +131,26 @@ def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
     stack.push_async_callback(app.bell.stop)
 
 
-async def _schedule(app: App, stopping: asyncio.Event) -> None:
+async def _schedule(app: App, syncing: Syncing, stopping: asyncio.Event) -> None:
     """Ticks until stopping, then waits for the scan that is under way."""
     running: set[asyncio.Task[None]] = set()
 
     async def tick(kind: str, fire_at: datetime) -> None:
         if stopping.is_set():
             return
-        work = _make_digests(app) if kind == DIGESTS else fire(app, kind, fire_at)
+        if kind.startswith(SOURCE):
+            work = syncing.fire(kind.removeprefix(SOURCE), fire_at)
+        else:
+            work = _make_digests(app) if kind == DIGESTS else fire(app, kind, fire_at)
         task = asyncio.ensure_future(work)
         running.add(task)
         task.add_done_callback(running.discard)
         await asyncio.shield(task)
 
-    periods = {kind: app.registry.cadences[kind].scan_every for kind in app.registry.enabled()}
+    periods: dict[str, timedelta | Cron] = {
+        kind: app.registry.cadences[kind].scan_every for kind in app.registry.enabled()
+    }
+    periods |= {SOURCE + name: timing for name, timing in syncing.schedules().items()}
     ticker = Ticker(periods | {DIGESTS: DIGESTS_EVERY}, tick, app.clock)
     ticker.start()
     await stopping.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,8 +19,9 @@ import structlog
 
 from workers import traces
 from workers.carriers import Carriers, Offer, Shown, domain_of
+from workers.commitment import Commitment
 from workers.errors import ProviderError, TransientError, UnknownOutcomeError
-from workers.last_look import LastLook, Ready, Settled
+from workers.last_look import LastLook, Ready
 from workers.links import Links
 from workers.meter import SendMeter
 from workers.model import DIGEST, NotificationState, Outcome
@@ -38,7 +39,7 @@ log = structlog.get_logger("deliver")
 
 S = NotificationState
 RECORD_EVERY_S = 0.02
-"""Outcomes that come within this time are recorded in one transaction."""
+"""Outcomes that come within this time are recorded in one transaction, if any is to come."""
 GATHER_S = 0.02
 """So long places that became free wait for more, so that a chunk is worth its transaction."""
 STUCK_S = 3.0
@@ -65,7 +66,8 @@ class Delivery:
         self.settings = settings
         self.clock = clock
         self._known = frozenset({*registry.rules, DIGEST})  # a newer version's are left to it
-        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.commitment = Commitment(store, self.look, self.purse, self.carriers, settings, clock)
+        self.outcomes = self.commitment.outcomes
         self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
@@ -75,11 +77,11 @@ class Delivery:
         """What is claimed and waits for a place, in order, and since when."""
         self._chosen: dict[int, str] = {}
         self._begun_by: dict[int, str] = {}
+        self._under_way: set[int] = set()
+        """What has begun and whose outcome isn't written down."""
         self._bell = asyncio.Event()
         self._room = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
-        # What a number gets in a minute is counted by one chunk at a time.
-        self._counting_sms = asyncio.Lock()
         self._finished: asyncio.Queue[tuple[Finished, Turn, str]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -241,20 +243,26 @@ class Delivery:
             self._spawn(self._chunk(picked))
 
     def _pick(self, size: int) -> list[Claimed]:
-        places, picked, lost = self.carriers.places, list[Claimed](), list[int]()
-        for one, _ in self._hand.values():
-            if len(picked) == size or not places.free:
-                break
-            name = self.carriers.choose(one.row)
-            if name is None:
-                lost.append(one.id)
-            elif places.may(keys := self.carriers.keys(name, one.row)):
-                places.take(one.id, keys)
-                self._chosen[one.id] = name
-                picked.append(one)
+        """Gives up to `size` places away: first to those who have some left of their share, then
+        what nobody of them wants to those who are quick.
+        """
+        places, picked, lost = self.carriers.places, dict[int, Claimed](), list[int]()
+        for lent in (False, True):
+            for one, _ in self._hand.values():
+                if len(picked) == size or not places.free:
+                    break
+                if one.id in picked:
+                    continue
+                name = self.carriers.choose(one.row)
+                if name is None:
+                    lost.append(one.id)
+                elif places.may(keys := self.carriers.keys(name, one.row), lent=lent):
+                    places.take(one.id, keys)
+                    self._chosen[one.id] = name
+                    picked[one.id] = one
         if lost:
-            self._spawn(self._give_back(lost, "", timedelta(0)))
-        return picked
+            self._spawn(self._give_back(set(lost), "", timedelta(0)))
+        return list(picked.values())
 
     async def _give_back_stuck(self) -> None:
         """Makes room for others where a slow server holds all the places it may."""
@@ -307,10 +315,8 @@ class Delivery:
 
     async def _chunk(self, claimed: Sequence[Claimed]) -> None:
         ready: list[Ready] = []
-        sms = any(one.row.channel == "sms" for one in claimed)
         try:
-            async with self._counting_sms if sms else nullcontext():
-                ready = await self._prepare(claimed)
+            ready = await self._prepare(claimed)
         except Exception as error:
             # Not begun, so nothing left: the lease ends and another look is taken.
             log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
@@ -327,77 +333,19 @@ class Delivery:
 
     async def _prepare(self, claimed: Sequence[Claimed]) -> list[Ready]:
         """The last look, rendering and the commitment to send."""
-        looked = await self.purse.within_the_day(await self.look.at(claimed))
-        ready = [one for one in looked if isinstance(one, Ready)]
-        now = self.clock()
-        begun: list[Ready] = []
-        async with self.store.database.write() as connection:
-            for one in looked:
-                if isinstance(one, Settled):
-                    await self._settle(connection, one, now)
-            refused = await self._suppressed(connection, ready)
-            names = {one.claimed.id: self._provider_of(one.claimed) for one in ready}
-            rows = {one.claimed.id: (one.claimed.row, names[one.claimed.id]) for one in ready}
-            unsafe = await self.carriers.unsafe(connection, rows)
-            for one in ready:
-                if reason := refused.get(one.claimed.id):
-                    settled = Settled(one.claimed, reason, S.SUPPRESSED, dropped=one.dropped)
-                    await self._settle(connection, settled, now)
-                elif one.claimed.id in unsafe:
-                    why = "put off: it may have been accepted by a provider that isn't in use now"
-                    until = now + timedelta(seconds=self.settings.delivery.first_retry_s)
-                    await self.store.outbox.put_off(connection, one.claimed, until, why)
-                elif await self.store.outbox.begin(
-                    connection,
-                    one.claimed,
-                    names[one.claimed.id],
-                    one.revisions,
-                    self._lease,
-                    now,
-                ):
-                    await self.store.outbox.drop(connection, one.dropped, now)
-                    self._begun_by[one.claimed.id] = names[one.claimed.id]
-                    begun.append(one)
-                else:
-                    # It changed since it was rendered: give it back and look again.
-                    await self.store.outbox.put_off(connection, one.claimed, now, "")
-                    self._bell.set()
-            begun_ids = {one.claimed.id for one in begun}
-            for one in ready:
-                if one.claimed.id not in begun_ids:
-                    await self.purse.refund(connection, one.claimed.id)
+        names = {one.id: self._provider_of(one) for one in claimed}
+        begun, again = await self.commitment.to(claimed, names)
+        begun_ids = {one.claimed.id for one in begun}
+        self._begun_by |= {one_id: names[one_id] for one_id in begun_ids}
+        self._under_way |= begun_ids
         self._let_go([one for one in claimed if one.id not in begun_ids])
+        if again:
+            self._bell.set()
         return begun
 
     def _provider_of(self, claimed: Claimed) -> str:
         chosen = self._chosen.pop(claimed.id, None) or self.carriers.choose(claimed.row)
         return chosen or next(iter(self.carriers.providers[claimed.row.channel]))
-
-    async def _settle(self, connection: AsyncConnection, one: Settled, now: datetime) -> None:
-        if one.state is None:
-            assert one.until is not None
-            await self.store.outbox.put_off(connection, one.claimed, one.until, one.reason)
-            return
-        if not await self.store.outbox.settle(connection, one.claimed, one.state, one.reason, now):
-            return
-        await self.store.outbox.drop(connection, one.dropped, now)
-        self.outcomes[one.claimed.row.channel, one.state.value] += 1
-
-    async def _suppressed(
-        self, connection: AsyncConnection, ready: Sequence[Ready]
-    ) -> dict[int, str]:
-        rows = [one.claimed.row for one in ready]
-        required = {one.claimed.id for one in ready if one.required}
-        found = await self.store.outbox.suppressed(
-            connection, {(row.channel, row.address) for row in rows}
-        )
-        return {
-            row.id: reason
-            for row in rows
-            # What is required doesn't ask whether its kind is wished.
-            for kind in ("*", *((row.kind,) if row.id not in required else ()))
-            if (reason := found.get((row.channel, row.address, kind)))
-        }
 
     # --- send and record ------------------------------------------------------------------
 
@@ -425,7 +373,7 @@ class Delivery:
             turn = turn_of(name, one.claimed.id, error, probe)
             self.carriers.heard(turn)
             self.carriers.in_flight[name] -= 1
-            self.carriers.places.leave(one.claimed.id)
+            self.carriers.places.leave(one.claimed.id, answered=True)
             self._pump()
         if error is None:
             finished = Finished(
@@ -447,7 +395,11 @@ class Delivery:
         """Writes outcomes down, those that come together in one transaction."""
         while True:
             ended = [await self._finished.get()]
-            await asyncio.sleep(RECORD_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECORD_EVERY_S):
+                    # Where no other is under way, there is nothing to wait for.
+                    while len(ended) < len(self._under_way):
+                        ended.append(await self._finished.get())
             while not self._finished.empty():
                 ended.append(self._finished.get_nowait())
             finished = [one for one, _, _ in ended]
@@ -469,6 +421,7 @@ class Delivery:
                 log.warning("outcomes refused by the fence", count=refused)
             for one in finished:
                 row, outcome = one.claimed.row, one.outcome.value
+                self._under_way.discard(row.id)
                 self.purse.paid(one.claimed.id)
                 self.outcomes[row.channel, outcome] += 1
                 said = {"kind": row.kind, "channel": row.channel, "state": one.state.value}

@@ -20,22 +20,21 @@ from workers import traces
 from workers.errors import TemplateError
 from workers.links import Links
 from workers.model import DIGEST, Notice, NoticeItem, NotificationState, Recipient
+from workers.numbers import Numbers, Sent
 from workers.providers import Mail, Sms
 from workers.records import Records, Registry, Watched
 from workers.render import Renderer
 from workers.settings import Settings
-from workers.store import AsyncConnection, Row, Store
+from workers.store import Row, Store
 from workers.store.outbox import Claimed
 
 log = structlog.get_logger("deliver")
 
 S = NotificationState
 PUT_OFF_AT_MOST = timedelta(days=1)
-SMS_A_MINUTE = 2
-"""To one number; carriers drop more (the vendor's limit for notices)."""
 LEFT_FOR, LOOK_AGAIN = timedelta(days=1), timedelta(seconds=60)
 """So long after it was planned a message that this version has no words for is left to the version
-that planned it, and looked at again so often. An upgrade is over by then: it takes its usual course.
+that planned it, and looked at again so often. An upgrade is over by then, and somebody must know.
 """
 
 
@@ -76,6 +75,7 @@ class LastLook:
         self.store = store
         self.registry = registry
         self.records = Records(store, registry)
+        self.numbers = Numbers(store, settings)
         self.renderer = renderer
         self.links = links
         self.settings = settings
@@ -100,7 +100,7 @@ class LastLook:
             every = await store.records.by_ids(connection, ids)
             rows = [row for row in every if row.kind in self.registry.rules]
             watched, broken = await self.records.revive(connection, rows, with_lines=True)
-            recent = await self._recent_sms(connection, claimed, now)
+            recent = await self.numbers.sent(connection, [one.row for one in claimed], now)
         around = {
             kind: self.registry.around(kind, await store.operations.unsubscribed(kind))
             for kind in {row.kind for row in rows}
@@ -154,25 +154,12 @@ class LastLook:
         self._strange |= strange
         return bool(strange)
 
-    async def _recent_sms(
-        self, connection: AsyncConnection, claimed: Sequence[Claimed], now: datetime
-    ) -> dict[str, tuple[int, int]]:
-        """For each number: how many SMS it got in the last minute and the last 24 hours."""
-        found: dict[str, tuple[int, int]] = {}
-        for number in {one.row.address for one in claimed if one.row.channel == "sms"}:
-            sent = [
-                await self.store.outbox.sent_since(connection, "sms", number, now - span)
-                for span in (timedelta(minutes=1), timedelta(days=1))
-            ]
-            found[number] = (sent[0], sent[1])
-        return found
-
     async def _decide(
         self,
         one: Claimed,
         verdicts: Sequence[tuple[Row[Any], Step | str]],
         watched: Mapping[int, Watched],
-        recent: dict[str, tuple[int, int]],
+        recent: Sent,
         now: datetime,
     ) -> Ready | Settled:
         keep = [line for line, said in verdicts if _is_due(said)]
@@ -208,7 +195,7 @@ class LastLook:
         return Ready(one, message, revisions, dropped, required)
 
     def _sms_limit(
-        self, row: Row[Any], recent: dict[str, tuple[int, int]], now: datetime
+        self, row: Row[Any], recent: Sent, now: datetime
     ) -> Settled | tuple[str, datetime] | None:
         region = phonenumbers.region_code_for_number(phonenumbers.parse(row.address))
         if region not in self.settings.sms.countries:
@@ -217,12 +204,9 @@ class LastLook:
                 f"numbers of {region or 'no country'} aren't allowed: add it to sms.countries",
                 S.FAILED,
             )
-        minute, day = recent[row.address]
-        if minute >= SMS_A_MINUTE:
-            return "put off: two SMS a minute to a number", now + timedelta(minutes=1)
-        if day >= self.settings.sms.per_number_a_day:
-            return "put off: sms.per_number_a_day is reached", now + timedelta(hours=1)
-        recent[row.address] = (minute + 1, day + 1)
+        if wait := self.numbers.must_wait(row, recent, now):
+            return wait
+        self.numbers.count(row, recent)
         return None
 
     def notice(

@@ -2,55 +2,95 @@
 
 Within one process. A message holds a place from before its attempt begins until its outcome is
 known, so a crash leaves at most so many outcomes unknown.
+
+A key's share binds only where it is needed: whoever answers quickly is lent the places that nobody
+else waits for. Where such a borrower turns slow, what it holds beyond its share counts no longer,
+so that the others have what is theirs all the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 SLOW_S = 2.0
-"""A server that has kept a place for so long is a slow one."""
+"""A server that has kept a place for so long is a slow one; one that answers sooner is quick."""
+QUICK_FOR_S = 30.0
+"""How long a quick answer speaks for a server."""
+REMEMBERED = 1000
+"""Of so many servers it is remembered, at least of those that answered last."""
 
 
 class Places:
-    """`total` places; of each thing that shares them (`keys` of a message) at most `share`."""
+    """`total` places; of each thing that shares them (`keys` of a message) at most `share` while
+    others want them, or while nobody knows that it is quick. `clock` gives seconds that only rise.
+    """
 
-    def __init__(self, total: int, share: int) -> None:
+    def __init__(self, total: int, share: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
         self.share = share
+        self._clock = clock
         self._held: dict[Hashable, float] = {}
         self._by_key: dict[str, dict[Hashable, float]] = defaultdict(dict)
+        self._quick: dict[str, float] = {}
 
     @property
     def free(self) -> int:
-        """How many places nobody holds."""
-        return self.total - len(self._held)
+        """How many places there are to be had. What a slow borrower owes isn't missing."""
+        slow = [held for key, held in self._by_key.items() if self._is_slow(key)]
+        owed = max((len(held) - self.share for held in slow), default=0)
+        return self.total - len(self._held) + max(0, owed)
 
     def held_by(self, key: str) -> int:
         """How many places a provider or domain holds."""
         return len(self._by_key.get(key, ()))
 
-    def may(self, keys: Sequence[str]) -> bool:
-        """Whether a message with these keys may have a place now."""
-        return self.free > 0 and all(self.held_by(key) < self.share for key in keys)
+    def may(self, keys: Sequence[str], *, lent: bool = False) -> bool:
+        """Whether a message with these keys may have a place now; `lent` when nobody else who
+        has places left of their share waits for it.
+        """
+        return self.free > 0 and all(
+            self.held_by(key) < self.share or (lent and self._is_quick(key)) for key in keys
+        )
 
     def take(self, one: Hashable, keys: Sequence[str]) -> None:
         """Takes a place; `one` gives it back."""
-        now = time.monotonic()
+        now = self._clock()
         self._held[one] = now
         for key in keys:
             self._by_key[key][one] = now
 
-    def leave(self, one: Hashable) -> None:
-        """Gives a place back; one that holds none changes nothing."""
+    def leave(self, one: Hashable, *, answered: bool = False) -> None:
+        """Gives a place back; one that holds none changes nothing. `answered` when a server had it
+        and has said what became of it.
+        """
         self._held.pop(one, None)
-        for key in [key for key, held in self._by_key.items() if held.pop(one, None) is not None]:
+        for key in [key for key, held in self._by_key.items() if one in held]:
+            since = self._by_key[key].pop(one)
+            if answered:
+                self._heard(key, since)
             if not self._by_key[key]:
                 del self._by_key[key]
 
     def is_stuffed(self, key: str) -> bool:
         """Whether all places of a key are taken, and one of them has been for too long."""
+        return self.held_by(key) >= self.share and self._is_slow(key)
+
+    def _is_slow(self, key: str) -> bool:
         held = self._by_key.get(key, {})
-        return len(held) >= self.share and time.monotonic() - min(held.values()) > SLOW_S
+        return bool(held) and self._clock() - min(held.values()) > SLOW_S
+
+    def _is_quick(self, key: str) -> bool:
+        heard = self._quick.get(key)
+        return heard is not None and self._clock() - heard < QUICK_FOR_S and not self._is_slow(key)
+
+    def _heard(self, key: str, since: float) -> None:
+        now = self._clock()
+        self._quick.pop(key, None)
+        if now - since > SLOW_S:
+            return
+        # The last ones that answered stand last.
+        self._quick[key] = now
+        if len(self._quick) > REMEMBERED:
+            del self._quick[next(iter(self._quick))]

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from schedules.rule import Channel, QuietHours, When
+from workers.endpoints import NAME, Endpoint
 from workers.errors import SettingsError
 
 DEFAULT_FILE = "duewatch.toml"
@@ -142,7 +143,8 @@ class Delivery(Section):
         0.5,
         gt=0,
         le=1,
-        description="Most of `concurrency` that one provider, or one mail domain, may hold.",
+        description="Most of `concurrency` that one provider, or one mail domain, may hold while "
+        "others wait, or while it answers slowly.",
     )
     breaker_failures: int = Field(
         5, ge=1, le=1000, description="Failures in a row after which a provider is left alone."
@@ -208,6 +210,31 @@ class Scheduler(Section):
     )
 
 
+class Events(Section):
+    """What producers send."""
+
+    require_signature: bool = Field(
+        False,
+        description="true: an event that comes by a queue must be sealed with a key of "
+        "[producers.<name>]; by HTTP the token says who sends.",
+    )
+
+
+class Producer(Section):
+    """One producer whose events by a queue are sealed: duewatch seal shows how."""
+
+    keys: dict[str, Annotated[SecretStr, Field(min_length=24)]] = Field(
+        default_factory=dict,
+        description="Secrets by the key's name; two at a time while one replaces the other.",
+    )
+    kinds: tuple[str, ...] | None = Field(
+        None, description="Kinds that it may send of; empty: all."
+    )
+    sources: tuple[str, ...] | None = Field(
+        None, description="Sources that it may send as; empty: any."
+    )
+
+
 class State(Section):
     """What this machine knows of the database, to notice that an old backup was restored."""
 
@@ -238,6 +265,12 @@ class Retention(Section):
     )
     runs_days: int = Field(400, ge=7, description="Days that scans are listed.")
     audit_days: int = Field(1200, ge=31, description="Days that the audit is kept.")
+    dead_letters_days: int = Field(
+        180, ge=7, description="Days that a producer's message which couldn't be taken is kept."
+    )
+    webhooks_days: int = Field(
+        30, ge=7, description="Days that is kept what webhooks were told, or couldn't be told."
+    )
 
 
 class Traces(Section):
@@ -325,11 +358,21 @@ class Settings(Section):
     traces: Traces = Traces()
     scheduler: Scheduler = Scheduler()
     state: State = State()
+    events: Events = Events()
     retention: Retention = Retention()
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="One table a provider; `type` defaults to its name."
     )
+    sources: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="One table a source; `type` defaults to its name."
+    )
+    producers: dict[str, Producer] = Field(
+        default_factory=dict, description="One table a producer that seals its events."
+    )
     rules: dict[str, RuleSettings] = Field(default_factory=dict, description="One table a rule.")
+    webhooks: dict[Annotated[str, Field(pattern=f"^{NAME.pattern}$")], Endpoint] = Field(
+        default_factory=dict, description="One table an endpoint that is told of notifications."
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -414,7 +457,7 @@ def explain_faults(error: ValidationError, path: Path | None) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    secret = any(word in key for word in ("password", "secret", "token", "key"))
+    secret = any(word in key for word in ("password", "secret", "token", "key", "sources"))
     return "hidden" if secret else f"{value!r}"[:60]
 
 

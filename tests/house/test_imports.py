@@ -11,23 +11,31 @@ ROOT = Path(__file__).parents[2]
 # Lowest first: a part of workers/ imports only from the floors below its own.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),  # everything may raise
-    # states, what a signature is worth, SMS parts: pure; spans, which every part may open
-    frozenset({"model", "links", "sms", "traces"}),
-    frozenset({"meter"}),  # what this process did, counted
+    # states, what a signature is worth, SMS parts, addresses: pure; spans, which every part may open
+    frozenset({"model", "links", "sms", "addresses", "traces"}),
+    # what this process did, counted; who is told of states, and how that is signed
+    frozenset({"meter", "endpoints"}),
     # these know each other by nothing but the model, so that each can be replaced alone
     frozenset({"providers", "sources", "render", "store", "settings"}),
-    frozenset({"cadences"}),  # the ladders in force
+    # the ladders in force; what producers may write, and who they are
+    frozenset({"cadences", "envelope"}),
+    frozenset({"event_types"}),
     frozenset({"records"}),  # rows as the planner sees them
     # what state a record is in, what is to come of it, and what reminders led to
     frozenset({"judge", "outlook", "effect"}),
     frozenset({"core"}),  # what is watched, opened
-    frozenset({"places", "outcomes"}),  # how many at a time; what an outcome means
+    frozenset({"restore"}),  # whether a database that came back may send
+    # how many at a time, how often to a number; what an outcome means
+    frozenset({"places", "numbers", "outcomes"}),
     frozenset({"carriers"}),  # which provider carries a message
     frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
     frozenset({"purse"}),  # what may be spent on it
-    frozenset({"intake", "scan", "deliver"}),  # the three acts
+    frozenset({"commitment"}),  # that it is sent, written down before
+    frozenset({"intake", "scan", "deliver", "webhooks"}),  # the acts
     frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
+    # what operators see and change, by the command line and by HTTP alike
+    frozenset({"by_hand", "shown", "tokens", "wishes"}),
     frozenset({"web"}),  # the network's door
 )  # what is named nowhere here (cli, demo) is the ground floor's door: it may import all
 NEIGHBOURS = {
@@ -43,7 +51,7 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "sqlalchemy": ("workers/store/", "workers/app.py"),  # all SQL is named there; app makes engines
     "alembic": ("workers/store/",),
     "aiohttp.web": ("workers/web/",),
-    "aiohttp": ("workers/web/", "workers/providers/"),  # providers are HTTP clients
+    "aiohttp": ("workers/web/", "workers/providers/", "workers/webhooks/"),  # HTTP clients
     "aiosmtplib": ("workers/providers/",),
     "click": ("workers/cli", "workers/demo"),  # only people's commands print and ask
     "rich": ("workers/cli", "workers/demo"),

@@ -132,6 +132,28 @@ async def test_all_that_is_in_hand_is_renewed_at_once(database_url: str, clock: 
         assert await app.store.outbox.claim(NOW, 10, lapsed) == []
 
 
+@pytest.mark.postgres
+async def test_a_renewal_doesnt_wait_for_what_is_begun_or_finished_meanwhile(
+    postgres_url: str, clock: FakeClock
+) -> None:
+    async with opened(postgres_url.replace("+asyncpg", "", 1), clock) as app:
+        await planned(
+            app, contact(), contact("C2", "administrator"), statement(confirm_by="2026-11-24")
+        )
+        lapsed, lease = timedelta(seconds=-1), timedelta(seconds=60)
+        first, second = await app.store.outbox.claim(NOW, 10, lapsed)
+        async with app.store.database.write() as connection:
+            await app.store.outbox.put_off(connection, second, NOW, "")
+            # Whoever waited here for the second would hold the first, which is wanted next.
+            async with asyncio.timeout(5):
+                await app.store.outbox.renew([first, second], lease)
+            assert await app.store.outbox.put_off(connection, first, NOW, "")
+            await connection.rollback()
+        (left,) = await app.store.outbox.claim(NOW, 10, lapsed)
+
+        assert left.id == second.id
+
+
 async def test_a_message_that_ends_its_worker_each_time_is_parked_at_last(
     database_url: str, clock: FakeClock
 ) -> None:

@@ -190,3 +190,51 @@ async def test_a_claim_costs_the_same_over_a_backlog_of_a_hundred_thousand(store
     )
 
     assert p99 < 1000
+
+
+async def test_lines_are_found_by_their_message_before_there_are_statistics(
+    postgres_url: str,
+) -> None:
+    store = await Store.open(postgres_url.replace("+asyncpg", "", 1))
+    count = 50_000
+    try:
+        async with store.database.write() as connection:
+            await connection.execute(
+                text("ALTER TABLE occurrences SET (autovacuum_enabled = false)")
+            )
+            # Only the lines matter here, not what they belong to.
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))
+            await connection.execute(
+                text(
+                    "INSERT INTO occurrences "
+                    "(record_id, notification_id, ladder, stage, channel, contact) "
+                    "SELECT n, n, '1', 'T-2', 'mail', 'C1' "
+                    "FROM generate_series(1, CAST(:count AS integer)) n"
+                ),
+                {"count": count},
+            )
+        before = await _lines_read(store)
+        async with store.database.read() as connection:
+            lines = await store.outbox.lines_of(connection, [7, 8, 9, 10, 11])
+        read = await _lines_read(store) - before
+
+        assert sorted(lines) == [7, 8, 9, 10, 11]
+        assert read < 100
+    finally:
+        await store.close()
+
+
+async def _lines_read(store: Store) -> int:
+    """How many entries of the indexes of lines were read so far, and rows of their table."""
+    await asyncio.sleep(0.1)
+    async with store.database.read() as connection:
+        await connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    async with store.database.read() as connection:
+        found = await connection.execute(
+            text(
+                "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes "
+                "WHERE relname = 'occurrences') + (SELECT seq_tup_read FROM pg_stat_user_tables "
+                "WHERE relname = 'occurrences')"
+            )
+        )
+        return int(found.scalar_one())

@@ -92,3 +92,77 @@ async def test_a_slow_domain_holds_its_share_of_the_places_and_others_go_on(
             await running
 
             assert held == 2
+
+
+async def due_at(app: App, domain: str, *numbers: int) -> list[str]:
+    """A mail to each of these people of a domain is due; returns their addresses."""
+    addresses = [f"c{n}@{domain}" for n in numbers]
+    people = [
+        contact(f"C{n}", partner=f"P{n}", mail=mail)
+        for n, mail in zip(numbers, addresses, strict=True)
+    ]
+    await app.intake.take(people)
+    await app.intake.take([statement(f"S{n}", partner=f"P{n}") for n in numbers])
+    await app.scan.run("statement")
+    return addresses
+
+
+def one_relay(server: SmtpServer) -> dict[str, Any]:
+    """Settings of a worker with four places and one relay for all mail."""
+    settings = relays(server.port, server.port, connections=8)
+    settings["mail"]["providers"] = ["first"]
+    settings["delivery"] = {"concurrency": 4, "poll_s": 0.2, "batch": 10}
+    return settings
+
+
+class Crowded(SmtpServer):
+    """Takes half a second for each message and counts how many it has at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = self.most = 0
+
+    async def _answer(self, session: Any, verb: str, usual: str) -> str:
+        if verb == ".":
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await asyncio.sleep(0.5)
+            self.inside -= 1
+        return await super()._answer(session, verb, usual)
+
+
+async def test_a_quick_domain_has_every_place_while_nobody_else_waits(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with Crowded() as relay, opened(database_url, clock, **one_relay(relay)) as app:
+        addresses = await due_at(app, "only.example", *range(16))
+        stopping = asyncio.Event()
+        running = asyncio.create_task(app.delivery.run(stopping))
+        await until(app, addresses)
+        stopping.set()
+        await running
+
+        assert relay.most == 4
+
+
+async def test_a_domain_that_turns_slow_with_every_place_leaves_others_their_share(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with Tarpit("turns.example") as relay:
+        relay.go.set()
+        async with opened(database_url, clock, **one_relay(relay)) as app:
+            stopping = asyncio.Event()
+            running = asyncio.create_task(app.delivery.run(stopping))
+            await until(app, await due_at(app, "turns.example", *range(8)))
+            relay.go.clear()
+            relay.stalled = 0
+            await due_at(app, "turns.example", *range(20, 60))
+            await asyncio.sleep(1)
+            others = await due_at(app, "example.com", *range(60, 80))
+            await until(app, others)
+            held = relay.stalled
+            stopping.set()
+            relay.go.set()
+            await running
+
+            assert held == 4

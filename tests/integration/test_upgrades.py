@@ -17,16 +17,18 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, update
+from structlog.testing import capture_logs
 
 from tests.acceptance.shell import ROOT
 from tests.fakes.clock import FakeClock
 from tests.fakes.smtp_server import SmtpServer
-from tests.product import contact, opened, planned, statement, states
+from tests.product import another, contact, opened, planned, reasons, statement, states
 from workers.errors import SettingsError
+from workers.render import Renderer
 from workers.store import Store
 from workers.store.engine import compatible_from, newest_version
-from workers.store.tables import attempts, notifications, records
+from workers.store.tables import attempts, notifications, occurrences, records
 
 pytestmark = pytest.mark.slow
 
@@ -220,6 +222,137 @@ async def test_a_newer_versions_kind_is_left_to_workers_that_know_it(
             assert begun.scalar_one() == 1
 
     assert found == {"c1@example.com": "pending", "c2@example.com": "accepted"}
+
+
+def in_other_words(program: Path) -> Path:
+    """Has a version tell what its statements' reminders say in a message of its own."""
+    rule = program / "schedules" / "rules" / "statement.py"
+    text = rule.read_text("utf-8")
+    told = text.replace('_FINANCE = Tell("finance")', '_FINANCE = Tell("finance", message="nudge")')
+    told = told.replace('"sms"))', '"sms"), "nudge")')
+    assert told.count("nudge") == 2
+    rule.write_text(told, "utf-8")
+    for folder in (program / "templates" / "messages").glob("*/statement"):
+        shutil.copy(folder / "reminder.words.txt", folder / "nudge.words.txt")
+    return program
+
+
+async def test_a_message_that_only_a_newer_version_can_write_waits_for_it(
+    tmp_path: Path, database_url: str, clock: FakeClock
+) -> None:
+    program = in_other_words(newer(tmp_path, since=compatible_from()))
+    async with opened(database_url, clock) as app:
+        await planned(app, contact(), statement())
+        async with app.store.database.write() as connection:
+            await connection.execute(update(notifications).values(message="nudge"))
+        await planned(app, contact("C2", partner="P2"), statement("S2", partner="P2"))
+        with capture_logs() as logs:
+            for _ in range(3):
+                await app.delivery.drain()
+                clock.advance(timedelta(seconds=61))
+        rows = await app.store.operations.notifications(limit=10)
+        (left,) = (row for row in rows if row.message == "nudge")
+        knows = Renderer(program / "templates", app.rules, app.renderer._brand)
+        before = await states(app)
+        await another(app, knows).drain()
+
+        assert before == {"c1@example.com": "pending", "c2@example.com": "accepted"}
+        assert (left.lease_until, left.attempt_count) == (None, 0)
+        assert left.not_before == clock() - timedelta(seconds=1)
+        assert left.reason == "put off: left to a worker of the version that knows its words"
+        said = [one for one in logs if one["event"] == "left to a newer version"]
+        assert [(one["kind"], one["message"]) for one in said] == [("statement", "nudge")]
+        assert await states(app) == dict.fromkeys(before, "accepted")
+
+
+async def test_a_digest_with_a_line_in_a_newer_versions_words_waits_as_a_whole(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(app, contact(digest="daily"), statement())
+        async with app.store.database.write() as connection:
+            await connection.execute(update(occurrences).values(message="nudge"))
+        clock.advance(timedelta(hours=1))
+        await app.delivery.drain()
+        (left,) = await app.store.operations.notifications(limit=10)
+        async with app.store.database.write() as connection:
+            await connection.execute(update(occurrences).values(message="reminder"))
+        clock.advance(timedelta(minutes=2))
+        await app.delivery.drain()
+
+        assert (left.kind, left.state) == ("digest", "pending")
+        assert await states(app) == {"c1@example.com": "accepted"}
+
+
+async def test_words_that_no_version_brings_within_a_day_are_a_persons_matter(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(app, contact(), statement(confirm_by="2026-11-30"))
+        async with app.store.database.write() as connection:
+            await connection.execute(update(notifications).values(message="nudge"))
+        await app.delivery.drain()
+        found = await states(app)
+        clock.advance(timedelta(days=1, minutes=1))
+        await app.delivery.drain()
+
+        assert found == {"c1@example.com": "pending"}
+        assert await states(app) == {"c1@example.com": "parked"}
+        assert "nudge.words.txt isn't there" in (await reasons(app))["c1@example.com"]
+
+
+@pytest.mark.acceptance
+async def test_an_old_worker_leaves_what_the_new_version_says_in_other_words_to_new_workers(
+    tmp_path: Path, folder: Path, database_url: str
+) -> None:
+    program = in_other_words(newer(tmp_path, since=compatible_from()))
+    count = 5
+    async with SmtpServer() as server:
+        house = House(folder, database_url, server.port)
+        await asyncio.to_thread(house.do, program, "migrate")
+        await asyncio.to_thread(house.bring, program, 0, count)
+        store = await Store.open(database_url, migrate=False)
+        left = notifications.c.reason.startswith("put off: left")
+        try:
+            with house.worker(ROOT):
+                await reached(store, left, count)
+                assert server.messages == []
+                with house.worker(program):
+                    # A minute goes by, as often as the old worker is the first.
+                    async with asyncio.timeout(WAIT_S):
+                        while len(server.messages) < count:
+                            async with store.database.write() as connection:
+                                await connection.execute(
+                                    update(notifications)
+                                    .where(left)
+                                    .values(not_before=notifications.c.created_at)
+                                )
+                            await asyncio.sleep(0.3)
+                    await asyncio.sleep(0.5)
+            assert await count_of(store, notifications.c.state == "accepted") == count
+        finally:
+            await store.close()
+
+    told = sorted(address for one in server.messages for address in one.recipients)
+    assert told == [f"c{n}@example.com" for n in range(count)]
+    assert (folder / "log").read_text("utf-8").count("left to a newer version") == 1
+
+
+async def reached(store: Store, wanted: ColumnElement[bool], count: int) -> None:
+    """Waits until this holds of so many notifications."""
+    end = asyncio.get_running_loop().time() + WAIT_S
+    while await count_of(store, wanted) < count:
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0.1)
+
+
+async def count_of(store: Store, wanted: ColumnElement[bool]) -> int:
+    """How many notifications there are of which this holds."""
+    async with store.database.read() as connection:
+        found = await connection.execute(
+            select(func.count()).select_from(notifications).where(wanted)
+        )
+        return int(found.scalar_one())
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
+from workers import by_hand
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
@@ -144,24 +145,14 @@ def show_command(notification: str, as_json: bool) -> None:
     with_core(work)
 
 
-def _mover(
-    name: str, to: NotificationState, only: frozenset[str], text: str, done: str
-) -> click.Command:
-    @click.command(name, help=text)
+def _mover(action: by_hand.Move, text: str, done: str) -> click.Command:
+    @click.command(action, help=text)
     @click.argument("notifications", nargs=-1, required=True)
     @click.option("--reason", default="", help="Why, for the audit.")
     def move(notifications: tuple[str, ...], reason: str) -> None:
         async def work(app: App, called: Call) -> None:
             for uid in notifications:
-                whole = await app.store.operations.whole(uid)
-                if whole.row.state not in only:
-                    raise InputError(
-                        f"notification {whole.row.uid[:8]} is {whole.row.state}: "
-                        f"{name} takes what is {' or '.join(sorted(only))}"
-                    )
-                row = await app.store.operations.move(
-                    whole.row.uid, to, called.by, name, reason, app.clock()
-                )
+                row = await by_hand.move(app, uid, action, called.by, reason)
                 click.echo(f"{row.uid[:8]}: {done}")
             app.bell.ring()
 
@@ -170,25 +161,18 @@ def _mover(
     return move
 
 
-_S = NotificationState
 retry_command: Any = _mover(
     "retry",
-    _S.PENDING,
-    frozenset({_S.FAILED.value, _S.SUPPRESSED.value}),
     "Send failed or suppressed NOTIFICATIONS again, if what they say is still due.",
     "pending again",
 )
 release_command: Any = _mover(
     "release",
-    _S.PENDING,
-    frozenset({_S.PARKED.value}),
     "Send parked NOTIFICATIONS after all. One of unknown outcome may then arrive twice.",
     "pending again",
 )
 cancel_command: Any = _mover(
     "cancel",
-    _S.CANCELLED,
-    frozenset({_S.PENDING.value, _S.PARKED.value}),
     "Stop pending or parked NOTIFICATIONS for good; their stages count as told.",
     "cancelled",
 )
@@ -269,7 +253,7 @@ def _real_notice(
     rule, cadence = app.rules[record.kind], app.registry.cadences[record.kind]
     for stage in cadence.stages:
         for tell in stage.tell:
-            if rule.applies(stage, record) or message not in {None, tell.message}:
+            if rule.applies(stage, record) or message not in {None, rule.message(tell, record)}:
                 continue
             people = rule.recipients(tell.role, record, watched.contacts)
             if channel not in tell.by or not people:
@@ -279,7 +263,7 @@ def _real_notice(
             return Notice(
                 uid=uuid.uuid4().hex,
                 kind=record.kind,
-                message=tell.message,
+                message=rule.message(tell, record),
                 channel=by,
                 recipient=Recipient(
                     ref=person.ref,

@@ -178,7 +178,8 @@ def _progress() -> Callable[[str, int, int], None]:
 @click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
 @json_option
 def prune_command(older_than: str | None, dry_run: bool, as_json: bool) -> None:
-    """Remove what is over and old: messages of closed records, inbox copies, events, runs, audit.
+    """Remove what is over and old: messages of closed records, inbox copies, events, runs, audit,
+    dead letters.
 
     Ages are in [retention]. Small transactions, so it may run beside the daemon, best each night.
     """
@@ -210,11 +211,17 @@ def _ages(kept: Retention, age: timedelta | None) -> Ages:
     from workers.store.retention import Ages
 
     ages = Ages(
-        **{one.name: timedelta(days=getattr(kept, f"{one.name}_days")) for one in fields(Ages)}
+        **{
+            one.name: timedelta(days=days)
+            for one in fields(Ages)
+            if (days := getattr(kept, f"{one.name}_days", None)) is not None
+        }
     )
     if age is None:
         return ages
-    return replace(ages, messages=age, inbox=age, events=age, runs=age)
+    return replace(
+        ages, messages=age, inbox=age, events=age, runs=age, dead_letters=age, webhooks=age
+    )
 
 
 LEAST = timedelta(days=31)

@@ -31,7 +31,7 @@ from workers.demo.data import DemoData, make_data
 from workers.demo.people import UNWANTED_MAIL
 from workers.demo.summary import Outcome, show
 from workers.errors import InputError, SettingsError
-from workers.events import EventIntake, EventResult
+from workers.events import EventResult
 from workers.importing import Imported, import_file
 from workers.logs import configure_logs
 from workers.operations_digest import gather, make, partners_of
@@ -194,7 +194,6 @@ async def _load(
     stopping: asyncio.Event,
 ) -> Outcome | None:
     """From files to sent messages; None when it was stopped on the way."""
-    events = EventIntake(app.store, app.registry, app.intake, app.clock)
     imported: list[Imported] = []
     said: list[EventResult] = []
     started = app.clock()
@@ -202,7 +201,7 @@ async def _load(
         for path in data.write(folder):
             status.update(f"Importing {path.name} …")
             imported.append(await import_file(app.intake, app.rules, path))
-        said += await events.take(data.events)
+        said += await app.events.take(data.events)
         await app.store.operations.suppress(
             "mail", UNWANTED_MAIL, "*", "asked not to be written to", "demo", app.clock()
         )
@@ -217,7 +216,7 @@ async def _load(
                 if stopping.is_set():
                     return None
             if number == 0:
-                said += await events.take(data.late_events)
+                said += await app.events.take(data.late_events)
             status.update("Writing and sending messages …")
             await _drain(app, stopping)
             # Two SMS a minute to a number: the demo's clock needn't wait for the rest.

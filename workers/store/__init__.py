@@ -15,6 +15,11 @@ operations  what ops people list, pause, suppress and repair
 ledger      what stands where, and the proof that it adds up
 effects     what came of reminders
 preferences what people chose to get, and how
+webhooks    whom to tell of states, what is still to be told
+tokens      who may ask by HTTP
+answers     what was answered to requests that may repeat
+lists       what is read page by page
+sources     how far each source was read, what it brought, its runs
 """
 
 from __future__ import annotations
@@ -22,17 +27,22 @@ from __future__ import annotations
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers.store.answers import Answers
 from workers.store.breakers import Breakers
 from workers.store.effects import Effects
 from workers.store.engine import Database
 from workers.store.faults import is_away, is_deadlock
 from workers.store.inbox import InboxPages
 from workers.store.limits import Limits
+from workers.store.lists import Lists
 from workers.store.operations import Operations
 from workers.store.outbox import Outbox
 from workers.store.preferences import PreferenceStore
 from workers.store.records import RecordStore
 from workers.store.relations import RelationStore
+from workers.store.sources import SourceStore
+from workers.store.tokens import TokenStore
+from workers.store.webhooks import WebhookStore
 
 
 class Store:
@@ -49,6 +59,11 @@ class Store:
         self.inbox = InboxPages(database)
         self.effects = Effects(database)
         self.preferences = PreferenceStore(database, self.records)
+        self.webhooks = WebhookStore(database)
+        self.sources = SourceStore(database)
+        self.tokens = TokenStore(database)
+        self.answers = Answers(database)
+        self.lists = Lists(database)
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Store:

@@ -6,7 +6,7 @@ A reading costs in proportion to what is stored, so whoever asks keeps it for a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,20 +18,20 @@ from workers.model import NotificationState, Outcome
 from workers.store.engine import Database
 from workers.store.tables import (
     attempts,
-    metadata,
+    dead_letters,
     notifications,
     pauses,
     records,
     runs,
     suppressions,
 )
+from workers.store.webhooks import Standing, WebhookStore
 
 S = NotificationState
 Lane = tuple[str, bool]
 """Channel, and whether it is urgent."""
 MISSED_WITHIN = timedelta(days=1)
 """Firings that were missed are counted as long; then they are history."""
-DEAD_LETTERS = "dead_letters"
 
 
 @dataclass(slots=True)
@@ -45,7 +45,11 @@ class Reading:
     oldest: dict[Lane, float] = field(default_factory=dict)
     """How long the oldest that waits for a worker has waited."""
     needs: dict[str, int] = field(default_factory=dict)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """Producers' messages that couldn't be taken, by the queue they came in by."""
     suppressions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    webhooks: Mapping[str, Standing] = field(default_factory=dict)
+    """How each endpoint stands."""
     paused: set[str] = field(default_factory=set)
     fired: dict[str, datetime] = field(default_factory=dict)
     """When the clock last fired each rule."""
@@ -57,6 +61,7 @@ class Gauges:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._webhooks = WebhookStore(database)
 
     async def read(self, kinds: Collection[str], now: datetime) -> Reading:
         """Counts all; `kinds` are the rules whose firings are wanted."""
@@ -67,6 +72,7 @@ class Gauges:
             await self._records(connection, reading)
             await self._needs(connection, reading)
             await self._firings(connection, reading, kinds, now)
+        reading.webhooks = await self._webhooks.standing()
         return reading
 
     async def fired(self, kinds: Collection[str], now: datetime) -> Reading:
@@ -133,9 +139,10 @@ class Gauges:
             "failed": by_state[S.FAILED],
             "unknown": await self._number(connection, _unknown()),
         }
-        if DEAD_LETTERS in metadata.tables:
-            dead = select(func.count()).select_from(metadata.tables[DEAD_LETTERS])
-            reading.needs["dead_letters"] = await self._number(connection, dead)
+        d = dead_letters.c
+        by_door = await connection.execute(select(d.door, func.count()).group_by(d.door))
+        reading.dead_letters.update({row[0]: row[1] for row in by_door})
+        reading.needs["dead_letters"] = reading.dead_letters.total()
 
     @staticmethod
     async def _number(connection: AsyncConnection, statement: Select[Any]) -> int:

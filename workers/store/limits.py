@@ -1,26 +1,30 @@
-"""Paces and money, shared by all workers: how much may go out now, by the database's clock.
+"""Paces, money and what a number got, shared by all workers: how much may go out now.
 
-A pace is a bucket of so many tokens that fills evenly. It is kept as one instant: when all that was
-taken will have been paid back. Workers take tokens in the transaction of a claim, for all of its
-messages at once; a bucket's row is locked for no longer than that commit takes.
+Paces and money go by the database's clock. A pace is a bucket of so many tokens that fills evenly.
+It is kept as one instant: when all that was taken will have been paid back. Workers take tokens in
+the transaction of a claim, for all of its messages at once; a bucket's row is locked for no longer
+than that commit takes.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, or_, select, update
+from sqlalchemy import Row, bindparam, case, delete, func, literal, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.fields import BEIJING
+from workers.model import NotificationState, Outcome
 from workers.store.aftermath import database_now
 from workers.store.engine import Database, insert
-from workers.store.tables import expenses, paces
+from workers.store.tables import Instant, attempts, expenses, notifications, paces
 
+S = NotificationState
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 SLOWED_FROM = 60
 """The pace a minute that a domain's first plea for less halves."""
@@ -29,6 +33,8 @@ ONE_PLEA = timedelta(seconds=10)
 """Refusals within this time of each other are one plea."""
 KEPT = timedelta(days=1)
 MILLIONTHS = 1_000_000
+LOCKS, BUCKETS = 740213, 1024
+"""The class of the advisory locks on PostgreSQL that numbers share, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,54 @@ class Limits:
                     or_(paces.c.slow_until.is_(None), paces.c.slow_until < before),
                 )
             )
+
+    # --- numbers --------------------------------------------------------------------------
+
+    async def hold_numbers(self, connection: AsyncConnection, numbers: Collection[str]) -> None:
+        """Lets one transaction at a time commit to SMS to these numbers, until its end.
+
+        What it counts then holds: who waited for it sees what it wrote. SQLite has one writer
+        anyway.
+        """
+        if connection.dialect.name == "sqlite" or not numbers:
+            return
+        buckets = sorted({zlib.crc32(number.encode()) % BUCKETS for number in numbers})
+        ordered = "SELECT unnest(CAST(:buckets AS integer[])) AS bucket ORDER BY 1"
+        await connection.execute(
+            text(f"SELECT pg_advisory_xact_lock({LOCKS}, bucket) FROM ({ordered}) held"),  # noqa: S608
+            {"buckets": buckets},
+        )
+
+    async def sms_to(
+        self,
+        connection: AsyncConnection,
+        numbers: Collection[str],
+        recent: datetime,
+        early: datetime,
+    ) -> dict[str, tuple[int, int]]:
+        """How many SMS each number got since either instant (business time): `recent`, `early`.
+
+        What is under way counts, and so does what had no answer: the number may have it.
+        """
+        # One that is under way may arrive at any moment.
+        at = func.coalesce(attempts.c.ended_at, literal(recent, Instant))
+        rows = await connection.execute(
+            select(notifications.c.address, func.count(case((at >= recent, 1))), func.count())
+            .join(attempts, attempts.c.notification_id == notifications.c.id)
+            .where(
+                notifications.c.channel == "sms",
+                notifications.c.address.in_(numbers),
+                # An attempt's end is a change: what lay still for longer needn't be looked at.
+                or_(notifications.c.changed_at >= early, notifications.c.state == S.SENDING),
+                or_(
+                    attempts.c.outcome.is_(None),
+                    attempts.c.outcome.in_([Outcome.ACCEPTED, Outcome.UNKNOWN]),
+                ),
+                at >= early,
+            )
+            .group_by(notifications.c.address)
+        )
+        return dict.fromkeys(numbers, (0, 0)) | {row[0]: (row[1], row[2]) for row in rows}
 
     # --- money ----------------------------------------------------------------------------
 

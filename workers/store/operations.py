@@ -72,11 +72,17 @@ class Operations(Ledger):
         kind: str | None = None,
         channel: str | None = None,
         address: str | None = None,
+        contact: str | None = None,
         record_id: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> list[Row[Any]]:
-        """Notifications, newest first; `before` is the last id seen. `state` may be "unknown"."""
+        """Notifications, newest first; `before` is the last id seen. `state` may be "unknown".
+
+        It was planned from `since` up to, not including, `until`.
+        """
         statement: Select[Any] = select(
             notifications,
             select(func.count())
@@ -92,12 +98,18 @@ class Operations(Ledger):
             statement = statement.where(last_outcome_unknown())
         elif state is not None:
             statement = statement.where(notifications.c.state == state)
-        if kind is not None:
-            statement = statement.where(notifications.c.kind == kind)
-        if channel is not None:
-            statement = statement.where(notifications.c.channel == channel)
-        if address is not None:
-            statement = statement.where(notifications.c.address == address)
+        for column, value in (
+            (notifications.c.kind, kind),
+            (notifications.c.channel, channel),
+            (notifications.c.address, address),
+            (notifications.c.contact, contact),
+        ):
+            if value is not None:
+                statement = statement.where(column == value)
+        if since is not None:
+            statement = statement.where(notifications.c.created_at >= since)
+        if until is not None:
+            statement = statement.where(notifications.c.created_at < until)
         if before is not None:
             statement = statement.where(notifications.c.id < before)
         if record_id is not None:
@@ -388,8 +400,12 @@ class Operations(Ledger):
         digest: str,
         outcome: str,
         now: datetime,
+        ref: str | None = None,
     ) -> None:
-        """Records that an event was taken, in the transaction of its effect."""
+        """Records that an event was taken, in the transaction of its effect.
+
+        `ref` is that of the record which it brought, None for people.
+        """
         await connection.execute(
             insert(connection, events).values(
                 source=source,
@@ -397,6 +413,7 @@ class Operations(Ledger):
                 type=event_type,
                 hash=digest,
                 outcome=outcome,
+                ref=ref,
                 received_at=now,
             )
         )

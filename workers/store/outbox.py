@@ -16,10 +16,8 @@ from sqlalchemy import (
     Row,
     and_,
     bindparam,
-    func,
     or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -227,13 +225,22 @@ class Outbox(Runs, Aftermath):
         if not held:
             return
         async with self.database.write() as connection:
-            for part in chunks([(one.id, one.fence) for one in held]):
-                await connection.execute(
-                    update(notifications)
+            for part in chunks(held):
+                fences = {one.id: one.fence for one in part}
+                # What is being begun or finished just now is left to whoever does that: waiting for
+                # some while others are locked already would be a deadlock with them.
+                found = await connection.execute(
+                    select(notifications.c.id, notifications.c.fence)
                     .where(
-                        tuple_(notifications.c.id, notifications.c.fence).in_(list(part)),
+                        notifications.c.id.in_(fences),
                         notifications.c.state.in_([S.PENDING, S.SENDING]),
                     )
+                    .with_for_update(skip_locked=True)
+                )
+                mine = [row.id for row in found if row.fence == fences[row.id]]
+                await connection.execute(
+                    update(notifications)
+                    .where(notifications.c.id.in_(mine))
                     .values(lease_until=self._db_now(lease))
                 )
 
@@ -245,11 +252,14 @@ class Outbox(Runs, Aftermath):
         for part in chunks(ids):
             rows = await connection.execute(
                 select(occurrences)
-                .where(occurrences.c.notification_id.in_(part), occurrences.c.dropped.is_(None))
+                .where(occurrences.c.notification_id.in_(part))
                 .order_by(occurrences.c.id)
             )
             for row in rows:
-                found.setdefault(row.notification_id, []).append(row)
+                # Asked for in SQL, PostgreSQL would read all of the partial index that says so,
+                # wherever statistics are behind a sudden backlog.
+                if row.dropped is None:
+                    found.setdefault(row.notification_id, []).append(row)
         return found
 
     async def suppressed(
@@ -263,24 +273,6 @@ class Outbox(Runs, Aftermath):
             )
             found.update({(row.channel, row.address, row.kind): row.reason for row in rows})
         return found
-
-    async def sent_since(
-        self, connection: AsyncConnection, channel: str, address: str, since: datetime
-    ) -> int:
-        """How many messages the address was sent, or is being sent, by the channel since then."""
-        found = await connection.execute(
-            select(func.count())
-            .select_from(notifications)
-            .where(
-                notifications.c.channel == channel,
-                notifications.c.address == address,
-                or_(
-                    notifications.c.accepted_at >= since,
-                    and_(notifications.c.state == S.SENDING, notifications.c.changed_at >= since),
-                ),
-            )
-        )
-        return int(found.scalar_one())
 
     # --- begin ----------------------------------------------------------------------------
 

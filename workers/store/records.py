@@ -345,18 +345,37 @@ class RecordStore:
         kind: str | None = None,
         state: str | None = None,
         partner: str | None = None,
+        ref: str | None = None,
+        text: str | None = None,
         after: int = 0,
         limit: int = 100,
     ) -> list[Row[Any]]:
-        """Records by kind, state and partner, oldest first; `after` is the last id seen."""
+        """Records by kind, state and partner, oldest first; `after` is the last id seen.
+
+        `text` is part of a ref, of the reason of a state, or of a partner's ref or name, in
+        whatever case.
+        """
         statement: Select[Any] = select(records).where(records.c.id > after)
         for column, value in (
             (records.c.kind, kind),
             (records.c.state, state),
             (records.c.partner, partner),
+            (records.c.ref, ref),
         ):
             if value is not None:
                 statement = statement.where(column == value)
+        if text is not None:
+            name = partners.c.data["name"].as_string()
+            named = select(partners.c.ref).where(name.icontains(text, autoescape=True))
+            statement = statement.where(
+                or_(
+                    *(
+                        column.icontains(text, autoescape=True)
+                        for column in (records.c.ref, records.c.partner, records.c.why)
+                    ),
+                    records.c.partner.in_(named),
+                )
+            )
         async with self.database.read() as connection:
             return list(await connection.execute(statement.order_by(records.c.id).limit(limit)))
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Select,
     Table,
@@ -27,18 +28,22 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import NotificationState
+from workers.store.dead_letters import REMEMBERED
 from workers.store.engine import Database
 from workers.store.tables import (
     attempts,
     audit,
+    dead_letters,
     events,
     inbox,
     metadata,
     notifications,
     occurrences,
     records,
+    redeliveries,
     runs,
 )
+from workers.store.webhook_tables import webhook_tellings
 
 S = NotificationState
 OVER = (S.ACCEPTED, S.DELIVERED, S.FAILED, S.SUPPRESSED, S.CANCELLED)
@@ -55,6 +60,11 @@ class Ages:
     events: timedelta
     runs: timedelta
     audit: timedelta
+    dead_letters: timedelta
+    redeliveries: timedelta = REMEMBERED
+    """Counts of messages that were given out again and never ended: of use no longer than this."""
+    webhooks: timedelta = timedelta(days=30)
+    """What endpoints were told, or couldn't be told."""
 
 
 class Retention:
@@ -104,13 +114,19 @@ class Retention:
             if ids and table is notifications:
                 await _forget_messages(connection, ids)
             if ids:
-                await connection.execute(delete(table).where(table.c.id.in_(ids)))
+                await connection.execute(delete(table).where(_key(table).in_(ids)))
             return len(ids)
+
+
+def _key(table: Table) -> Column[Any]:
+    (key,) = table.primary_key.columns
+    return key
 
 
 def _first(table: Table, condition: ColumnElement[bool]) -> Select[Any]:
     """The first ids; what somebody holds just now is left for the next time."""
-    chosen = select(table.c.id).where(condition).order_by(table.c.id).limit(BATCH)
+    key = _key(table)
+    chosen = select(key).where(condition).order_by(key).limit(BATCH)
     return chosen.with_for_update(skip_locked=True, of=table)
 
 
@@ -127,6 +143,9 @@ def _old(name: str, before: datetime, now: datetime) -> tuple[Table, ColumnEleme
         "inbox": (inbox, inbox.c.kept_at),
         "events": (events, events.c.received_at),
         "audit": (audit, audit.c.at),
+        "dead_letters": (dead_letters, dead_letters.c.received_at),
+        "redeliveries": (redeliveries, redeliveries.c.changed_at),
+        "webhooks": (webhook_tellings, webhook_tellings.c.at),
     }[name]
     return table, at < before
 

@@ -418,6 +418,8 @@ events = Table(
     Column("hash", String(64), nullable=False),
     # new, changed, unchanged, stale: what became of it
     Column("outcome", String(12), nullable=False),
+    # Of the record that it brought, of the kind in its type; empty for people.
+    Column("ref", String(64)),
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("source", "event_id"),
 )

@@ -37,6 +37,7 @@ WAIT_S = 2.0
 """How long a scrape waits for a reading that is under way before it shows the one before."""
 READ_S = 60.0
 """A reading that takes longer is given up; the one before is shown, and its age."""
+TELLINGS = ("waiting", "failed")
 BREAKER_STATES = ("closed", "half_open", "open")
 
 
@@ -213,6 +214,16 @@ def _stored(said: Reading) -> Iterator[Metric]:
     yield _gauge("rule_paused", "1 for a rule that is paused.", ["kind"], paused)
     needs = {(what,): count for what, count in said.needs.items()}
     yield _gauge("needs_a_person", "What waits for somebody.", ["what"], needs)
+    doors = {(door,): count for door, count in said.dead_letters.items()}
+    what = "Producers' messages that couldn't be taken, by the queue they came in by."
+    yield _gauge("dead_letters", what, ["queue"], doors)
+    ends = said.webhooks.items()
+    alone = {(name,): int(one.row.disabled_at is not None) for name, one in ends}
+    what = "1 for an endpoint that is told nothing more until a person enables it."
+    yield _gauge("webhook_disabled", what, ["endpoint"], alone)
+    told = {(name, state): one.counts.get(state, 0) for name, one in ends for state in TELLINGS}
+    what = "What endpoints are still to be told, and what they couldn't be told."
+    yield _gauge("webhook_tellings", what, ["endpoint", "state"], told)
     what = "Addresses that aren't written to; kind * is for everything."
     yield _gauge("suppressions", what, ["channel", "kind"], said.suppressions)
 
