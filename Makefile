@@ -9,13 +9,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test fleet simulate check format docs pictures lock clean
+.PHONY: help demo test fleet faults mutants peers simulate check format docs pictures lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole product on made-up data, with an inbox to look at (ARGS=--once ends by itself)"
 	@echo "make test    every test"
 	@echo "make fleet   what many machines need: brokers, fail-over, limits, lanes (minutes)"
+	@echo "make faults  break everything on purpose and count every message: docs/reliability.md (an hour)"
+	@echo "make mutants  the same on copies of the product with a defect, each of which must be noticed"
+	@echo "make peers   the same faults against plain Dramatiq and Celery: bench/peers/RESULTS.md (15 minutes)"
 	@echo "make simulate  twenty made-up years against an independent oracle (20 minutes)"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
@@ -32,6 +35,15 @@ test: .venv/.stamp-dev
 
 fleet: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -n 2 -m slow tests/integration tests/faults $(ARGS)
+
+faults: .venv/.stamp-dev
+	@$(BIN)/python -m tests.faults.suite --write docs/reliability.md $(ARGS)
+
+mutants: .venv/.stamp-dev
+	@$(BIN)/python -m tests.faults.suite --mutants --write docs/reliability.md $(ARGS)
+
+peers: .venv-peers/.stamp
+	@.venv-peers/bin/python -m bench.peers $(ARGS)
 
 simulate: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -m slow tests/simulation
@@ -62,8 +74,8 @@ LOCKING = --quiet --upgrade --universal --python-version 3.11 --generate-hashes 
 	--no-emit-index-url --custom-compile-command "make lock"
 
 clean:
-	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
-	find schedules workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .venv-lock .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find schedules workers tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp-venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer isn't on the PATH: install it, or name it with PYTHON=…" >&2; exit 1; }
@@ -79,6 +91,13 @@ clean:
 .venv/.stamp-dev: requirements-dev.lock pyproject.toml | .venv/.stamp-venv
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The peers have an environment of their own: nothing of theirs is a dependency of the product.
+.venv-peers/.stamp: bench/peers/requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer isn't on the PATH: install it, or name it with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
 .venv-lock/.stamp:

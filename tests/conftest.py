@@ -96,7 +96,7 @@ def postgres_server(shared_folder: Path) -> postgres.Server:
 @pytest.fixture
 def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     """An empty database of the test's own, as `postgresql+asyncpg://…`; removed afterwards."""
-    database = f"test_{secrets.token_hex(6)}"
+    database = postgres.new_name()
     postgres_server.create(database)
     yield postgres_server.url(database)
     postgres_server.drop(database)

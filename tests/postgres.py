@@ -42,9 +42,9 @@ class Server:
         """How SQLAlchemy's asyncio engine reaches a database of this server."""
         return f"postgresql+asyncpg://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def create(self, database: str) -> None:
-        """Make an empty database."""
-        self._run("createdb", database)
+    def create(self, database: str, model: str = "template1") -> None:
+        """Make a database that is a copy of another, to which nobody may be connected."""
+        self._run("createdb", f"--template={model}", database)
 
     def drop(self, database: str) -> None:
         """Remove a database, and with it every connection that a test left open."""
@@ -59,6 +59,11 @@ class Server:
     def _run(self, program: str, *arguments: str) -> None:
         place = ("--host=127.0.0.1", f"--port={self.port}", "--username=postgres", "--no-password")
         _run(self.programs, program, *place, *arguments, PGPASSWORD=self.password)
+
+
+def new_name() -> str:
+    """A database's name that no other has."""
+    return f"test_{secrets.token_hex(6)}"
 
 
 def running(shared: Path) -> Server:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ PROGRAM = os.environ.get("TEST_REDIS_PROGRAM", "")
 PROGRAMS = (PROGRAM,) if PROGRAM else ("redis-server", "valkey-server")
 DATABASES = 1024
 START_S = 20.0
+PORTS = range(20_000, 32_000)
 
 
 class RedisMissing(Exception):
@@ -116,10 +118,14 @@ def empty(url: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on just now, and that the system gives to no connection.
+
+    Of those that it gives (from 32768 on, on Linux), one would be taken while its server is down.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.choice(PORTS)))
+            return int(probe.getsockname()[1])
 
 
 @contextmanager

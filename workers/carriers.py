@@ -87,6 +87,7 @@ class Carriers:
         self._probes: dict[int, str] = {}
         self._tails: dict[str, datetime] = {}
         self._several = sum(not one.stays_here for one in self.by_name.values()) > 1
+        self._lease = timedelta(seconds=settings.delivery.lease_s)
         self._rules = BreakerRules(
             settings.delivery.breaker_failures,
             settings.delivery.breaker_rate,
@@ -162,7 +163,9 @@ class Carriers:
         found: list[Offer] = []
         for name in named[: named.index(usable[0])] if usable else named:
             state = self.states.get(name)
-            if state is not None and state.may_probe and await self.store.breakers.take_probe(name):
+            if state is None or not state.may_probe:
+                continue
+            if await self.store.breakers.take_probe(name, self._lease):
                 found.append(Offer(1, probe=name))
                 self._looked_at = float("-inf")
                 break
@@ -281,6 +284,10 @@ class Carriers:
         self._probes.update({one.id: name for one in claimed})
         if not claimed:
             await self.store.breakers.give_back_probe(name)
+
+    async def renew_probes(self) -> None:
+        """Keeps the probes in hand, as long as this process lives."""
+        await self.store.breakers.renew_probes(set(self._probes.values()), self._lease)
 
     async def probe_ended(self, one_id: int, *, unused: bool) -> bool:
         """Whether the message tried a provider; where it wasn't sent, another may try."""

@@ -7,19 +7,26 @@ have had it before.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+
+import structlog
 
 from workers.carriers import Carriers
 from workers.last_look import LastLook, Ready, Settled
 from workers.model import NotificationState
 from workers.purse import Purse
 from workers.settings import Settings
-from workers.store import AsyncConnection, Store
+from workers.store import AsyncConnection, Store, is_away
 from workers.store.outbox import Claimed
 
+log = structlog.get_logger("deliver")
+
 S = NotificationState
+ASK_AGAIN_S = 0.3
+"""Seconds between two tries to find out whether a commit counted."""
 
 
 class Commitment:
@@ -52,8 +59,22 @@ class Commitment:
         Also says whether one was given back to be looked at again at once.
         """
         looked = await self.purse.within_the_day(await self.look.at(claimed))
-        ready = [one for one in looked if isinstance(one, Ready)]
         begun: list[Ready] = []
+        try:
+            return begun, await self._commit(looked, names, begun)
+        except Exception as error:
+            if not is_away(error) or not begun:
+                raise
+            return await self._found_out(begun, error), False
+
+    async def _commit(
+        self,
+        looked: Sequence[Ready | Settled],
+        names: Mapping[int, str],
+        begun: list[Ready],
+    ) -> bool:
+        """One transaction; puts those that are to be sent, if it is committed, into `begun`."""
+        ready = [one for one in looked if isinstance(one, Ready)]
         again, now = False, self.clock()
         async with self.store.database.write() as connection:
             rows = [one.claimed.row for one in ready]
@@ -78,7 +99,27 @@ class Commitment:
             for one in ready:
                 if one.claimed.id not in begun_ids:
                     await self.purse.refund(connection, one.claimed.id)
-        return begun, again
+        return again
+
+    async def _found_out(self, begun: Sequence[Ready], error: Exception) -> list[Ready]:
+        """Which of these were begun after all, where the answer to the commit was lost.
+
+        Asked for as long as others leave them alone; then the error is raised, and a sweep finds
+        them.
+        """
+        fences = {one.claimed.id: one.claimed.fence for one in begun}
+        end = asyncio.get_running_loop().time() + self._lease.total_seconds()
+        while asyncio.get_running_loop().time() < end:
+            try:
+                ours = await self.store.outbox.still_sending(fences, self._lease)
+            except Exception as again:
+                if not is_away(again):
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            log.warning("the answer to a commit was lost", begun=len(ours), of=len(fences))
+            return [one for one in begun if one.claimed.id in ours]
+        raise error
 
     async def _begin(
         self, connection: AsyncConnection, one: Ready, name: str, now: datetime

@@ -178,7 +178,10 @@ async def fire(app: App, kind: str, fire_at: datetime) -> None:
             log.error("not fired", kind=kind, fire_at=str(fire_at), why=trouble)
             return
         last = await app.store.outbox.last_firing(kind)
-        missed = missed_firings(last, app.clock(), app.registry.cadences[kind].scan_every)
+        if last is not None and last >= fire_at:
+            return  # this machine stood still meanwhile: a later firing has counted this one
+        # By the fire time, not the clock: who is late for it leaves the next one to the next tick.
+        missed = missed_firings(last, fire_at, app.registry.cadences[kind].scan_every)
         done = await app.scan.run(kind, trigger="clock", fire_at=fire_at, missed=missed)
         if done is not None and missed:
             log.warning("caught up", kind=kind, missed=missed, planned=done.planned, last=str(last))

@@ -449,5 +449,6 @@ class Delivery:
             await asyncio.sleep(self._lease.total_seconds() / 3)
             try:
                 await self.store.outbox.renew(list(self._held.values()), self._lease)
+                await self.carriers.renew_probes()
             except Exception as error:
                 log.error("lease", error=type(error).__name__, detail=str(error)[:200])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from schedules.fields import BEIJING
 from workers.app import App
+from workers.endpoints import Endpoint
 from workers.errors import DuewatchError
 from workers.providers import Finding
+from workers.store.webhooks import Standing
 
 CLOCK_SKEW = timedelta(seconds=5)
 LEAST_FREE_MB = 200
@@ -38,6 +40,8 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     for finding in _calendar(app):
         yield finding
     yield _public_url(app)
+    for finding in _webhooks(app.settings.webhooks, await app.store.webhooks.standing()):
+        yield finding
 
 
 async def _database(app: App) -> AsyncIterator[Finding]:
@@ -100,6 +104,27 @@ def _calendar(app: App) -> list[Finding]:
             f"put {missing[0]}.toml into calendar.folder once it is announced",
         )
     ]
+
+
+def _webhooks(
+    endpoints: Mapping[str, Endpoint], standing: Mapping[str, Standing]
+) -> Iterator[Finding]:
+    for name in endpoints:
+        one = standing.get(name)
+        if one is None:
+            detail, remedy = "no worker knows it yet", "start a worker with these settings"
+        elif one.row.disabled_at is not None:
+            detail = f"disabled since {one.row.disabled_at:%Y-%m-%d %H:%M} UTC: {one.row.answer}"
+            remedy = f"mend the receiver, then duewatch webhooks enable {name}"
+        elif one.row.failing_since is not None:
+            detail = f"fails since {one.row.failing_since:%Y-%m-%d %H:%M} UTC: {one.row.answer}"
+            remedy = f"mend the receiver; duewatch webhooks test {name} tries it"
+        else:
+            counts = {"waiting": 0, "failed": 0} | dict(one.counts)
+            detail = ", ".join(f"{count} {state}" for state, count in counts.items())
+            yield Finding(f"webhook {name}", True, detail)
+            continue
+        yield Finding(f"webhook {name}", False, detail, remedy)
 
 
 def _public_url(app: App) -> Finding:

@@ -146,11 +146,11 @@ class EventIntake:
         thing, lines, wished = None, None, ""
         if type_.kind == SCAN:
             wished = self._wished(_validated(type_.data, data, "/data").kind)
-        else:
-            thing, lines = _thing(type_, data, raw.get("time"))
-            self._check_words(type_, thing)
         if sender is not None:
             sender.check(raw, wished or type_.kind)
+        if type_.kind != SCAN:
+            thing, lines = _thing(type_, data, raw.get("time"))
+            self._check_words(type_, thing)
         return _Event(str(raw["source"]), str(raw["id"]), type_, mark, thing, wished, lines)
 
     def _check_words(self, type_: EventType, thing: Incoming) -> None:

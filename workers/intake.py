@@ -181,7 +181,7 @@ class Intake:
     ) -> list[Taken]:
         if which == "contact":
             await self._partners_named(connection, models, now)
-        refs = [_person_ref(model) for model in models]
+        refs = [person_ref(model) for model in models]
         present = await self.store.records.hashes(connection, which, refs)
         outcomes, rows, partners = [], [], set()
         for ref, model in zip(refs, models, strict=True):
@@ -364,7 +364,7 @@ def _key(thing: Incoming) -> Any:
     model = thing.model
     if isinstance(model, LineData):
         return line_key(str(thing.kind), model)
-    return _person_ref(model) if hasattr(model, "partner") else getattr(model, "ref", None)
+    return person_ref(model) if hasattr(model, "partner") else getattr(model, "ref", None)
 
 
 def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list[list[int]]:
@@ -381,7 +381,8 @@ def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list
     return parts
 
 
-def _person_ref(model: Any) -> str:
+def person_ref(model: Any) -> str:
+    """The ref under which a partner, contact, customer or spend is kept."""
     if isinstance(model, SpendData):
         return f"{model.customer}|{model.month}|{model.currency}"
     if isinstance(model, ContactData) and model.ref is None:

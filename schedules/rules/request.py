@@ -185,7 +185,7 @@ class Request(Rule):
 
     def view(self, record: Record) -> dict[str, Plain]:
         """Adds `values`, by name; `button` is among them, perhaps empty."""
-        values = {"button": "", **data_of(record, RequestData).values}
+        values: dict[str, Plain] = {"button": "", **data_of(record, RequestData).values}
         return {**super().view(record), "values": values}
 
     def samples(self, now: datetime) -> Sequence[Sample]:

@@ -132,16 +132,20 @@ def test_once_ends_by_itself_with_every_message_in_both_languages_and_a_summary(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stays_up_and_shows_the_inbox_until_a_signal(
+def test_it_shows_the_inbox_until_a_signal_and_refuses_a_second_in_its_folder(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with demo(tmp_path, "--port", "0") as process:
         text, address = output_until(process, r"http://127\.0\.0\.1:\d+/inbox")
+        with demo(tmp_path, "--once", "--port", "0") as second:
+            said, _ = second.communicate(timeout=60)
         with urlopen(address, timeout=10) as answer:
             page = answer.read().decode()
         process.send_signal(number)
         rest, _ = process.communicate(timeout=30)
 
+    assert second.returncode == 2
+    assert "a demo is running in demo-data: stop it first" in said
     assert answer.status == 200
     assert "SMS" in page
     assert "@" in page
@@ -159,20 +163,6 @@ def test_a_signal_while_it_loads_ends_it_too(tmp_path: Path) -> None:
 
     assert process.returncode == 0, text
     assert "Look at the messages" not in text
-
-
-def test_a_second_demo_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
-    with demo(tmp_path, "--port", "0") as first:
-        _, address = output_until(first, r"http://127\.0\.0\.1:\d+/inbox")
-        with demo(tmp_path, "--once", "--port", "0") as second:
-            text, _ = second.communicate(timeout=60)
-        with urlopen(address, timeout=10) as answer:
-            assert answer.status == 200
-        first.send_signal(signal.SIGTERM)
-        first.communicate(timeout=30)
-
-    assert second.returncode == 2
-    assert "a demo is running in demo-data: stop it first" in text
 
 
 def test_every_message_is_there_after_a_long_holiday_too(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from workers.providers import Finding
 from workers.store.dead_letters import MAX_KEPT_BYTES, DeadLetters
 from workers.tasks import EVENTS
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def test_dead_letters_are_listed_replayed_and_dropped(

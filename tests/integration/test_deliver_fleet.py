@@ -106,6 +106,27 @@ async def test_what_a_stale_holder_holds_moot_stays_with_the_one_who_sends_it(
         assert [one.dropped for one in whole.lines] == [None]
 
 
+async def test_what_is_in_flight_by_our_fence_is_known_and_its_lease_begins_anew(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await planned(
+            app, contact(), contact("C2", "administrator"), statement(confirm_by="2026-11-24")
+        )
+        lapsed, lease = timedelta(seconds=-1), timedelta(seconds=60)
+        begun, claimed = await app.store.outbox.claim(NOW, 10, lapsed)
+        (row,) = await app.store.records.find("S1")
+        async with app.store.database.write() as connection:
+            seen = {row.id: row.revision}
+            await app.store.outbox.begin(connection, begun, "inbox", seen, lapsed, NOW)
+        mine = {one.id: one.fence for one in (begun, claimed)}
+        theirs = {begun.id: begun.fence + 1}
+
+        assert await app.store.outbox.still_sending(theirs, lease) == set()
+        assert await app.store.outbox.still_sending(mine, lease) == {begun.id}
+        assert await app.store.outbox.sweep(["inbox"], 10, NOW) == (0, 0)
+
+
 async def test_a_stale_holder_doesnt_renew_what_another_holds(
     database_url: str, clock: FakeClock
 ) -> None:

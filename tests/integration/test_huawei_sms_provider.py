@@ -23,7 +23,8 @@ from tests.fakes.huawei_server import (
 )
 from workers.errors import InputError, PermanentError, TransientError, UnknownOutcomeError
 from workers.providers import CallbackRequest, Mail, ProviderContext, Report, Sms
-from workers.providers.huawei_sms import HuaweiSms, HuaweiSmsSettings, sign
+from workers.providers.huawei_sms import HuaweiSms, HuaweiSmsSettings
+from workers.vendor_signature import sign
 
 PATH = "/sms/batchSendDiffSms/v1"
 TEMPLATE = "payment.reminder.zh-CN"

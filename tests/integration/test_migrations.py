@@ -42,9 +42,11 @@ def value(column: sa.Column[Any], number: int) -> Any:
     text = isinstance(column.type, sa.String | sa.Text)
     if isinstance(column.type, sa.Integer | sa.BigInteger | sa.Numeric):
         return number
-    if column.name.endswith(("_at", "_until")) or column.name in {"at", "until", "not_before"}:
-        instant = datetime(2026, 11, number, tzinfo=UTC)
-        return f"{instant:%Y-%m-%dT%H:%M:%S.%fZ}" if text else instant
+    instant = isinstance(column.type, sa.DateTime)
+    names = ("_at", "_until", "_since", "_from")
+    if instant or column.name.endswith(names) or column.name in {"at", "until", "not_before"}:
+        moment = datetime(2026, 11, number, tzinfo=UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}" if text else moment
     if isinstance(column.type, sa.JSON) or column.name == "data":
         return {"ref": str(number)} if isinstance(column.type, sa.JSON) else '{"ref": "1"}'
     if isinstance(column.type, sa.Boolean):
@@ -69,14 +71,14 @@ async def counts(database: Database) -> dict[str, int]:
 
 @pytest.mark.parametrize("version", VERSIONS[:-1])
 async def test_every_row_of_an_older_version_is_there_afterwards(
-    database_url: str, version: str
+    bare_database_url: str, version: str
 ) -> None:
-    old = await an_old_one(database_url, version)
+    old = await an_old_one(bare_database_url, version)
     before = await counts(old)
     await old.close()
     assert before["notifications"] == before["occurrences"] == ROWS
 
-    store = await Store.open(database_url)
+    store = await Store.open(bare_database_url)
     try:
         assert await store.database.schema_version() == newest_version()
         after = await counts(store.database)

@@ -73,8 +73,8 @@ async def filled(tmp_path: Path, clock: FakeClock) -> AsyncIterator[str]:
     yield url
 
 
-@pytest.mark.slow
 @pytest.mark.acceptance
+@pytest.mark.timeout(300)
 def test_the_demos_database_goes_to_postgresql_and_back_row_by_row(
     tmp_path: Path, target: str
 ) -> None:

@@ -19,6 +19,7 @@ from workers.app import App
 from workers.carriers import LOOK_EVERY_S
 from workers.deliver import Delivery
 from workers.providers.inbox import Inbox
+from workers.store.breakers import BreakerRules, Turn
 from workers.store.tables import attempts, provider_states
 
 pytestmark = pytest.mark.slow
@@ -247,6 +248,27 @@ async def test_of_many_workers_one_sends_the_probe(database_url: str, clock: Fak
         assert set((await states(app)).values()) == {"accepted"}
 
 
+async def test_a_probe_whose_worker_died_is_taken_by_another_when_its_lease_ends(
+    database_url: str, clock: FakeClock
+) -> None:
+    settings = relays(1, 2)
+    async with opened(database_url, clock, **settings) as app:
+        breakers, lease = app.store.breakers, timedelta(seconds=1)
+        async with app.store.database.write() as connection:
+            rules = BreakerRules(1, 1.0, 0.01, 0.01)
+            await breakers.note(connection, [Turn("first", 1, "down")], rules)
+        await its_time(app)
+
+        assert await breakers.take_probe("first", lease)
+        for _ in range(3):
+            await asyncio.sleep(0.6)
+            await breakers.renew_probes({"first"}, lease)
+            assert not await breakers.take_probe("first", lease)
+        await asyncio.sleep(1.1)
+        assert (await breakers.states())["first"].may_probe
+        assert await breakers.take_probe("first", lease)
+
+
 async def test_a_probe_that_fails_leaves_it_alone_for_longer(
     database_url: str, clock: FakeClock
 ) -> None:
@@ -432,3 +454,23 @@ async def test_nothing_is_asked_of_a_gateway_before_its_retry_after(
             assert early == 1
             assert set((await states(app)).values()) == {"accepted"}
             assert len(only.requests) == 6
+
+
+async def test_a_probe_that_is_asked_to_wait_leaves_it_alone_for_no_longer(
+    database_url: str, clock: FakeClock
+) -> None:
+    asks: tuple[Any, ...] = (503, {}, {"Retry-After": "1"})
+    async with TwilioServer(script=[asks, asks]) as only, TwilioServer() as other:
+        settings = gateways(only, other)
+        settings["sms"]["providers"] = ["first"]
+        settings["delivery"] = {"concurrency": 1, "breaker_open_s": 0.1}
+        async with opened(database_url, clock, **settings) as app:
+            await due_sms(app, *range(5))
+            for _ in range(3):
+                await app.delivery.drain()
+                await asyncio.sleep(1.1)
+            clock.advance(2 * MINUTE)
+            await app.delivery.drain()
+
+            assert set((await states(app)).values()) == {"accepted"}
+            assert len(only.requests) == 7

@@ -363,6 +363,17 @@ def test_an_undefined_variable_is_named_with_file_and_line(copied: Path) -> None
     assert isinstance(broken.render(notices("payment", "reminder")[0]), Mail)
 
 
+def test_a_fault_in_a_file_of_words_is_named_with_its_own_line(copied: Path) -> None:
+    words = copied / "messages/en/statement/reminder.words.txt"
+    text = words.read_text("utf-8")
+    line = text[: text.index("{% macro lead()")].count("\n") + 1
+    words.write_text(text.replace("{% macro lead() %}", "{% macro lead() %}{{ 1 // 0 }}"))
+
+    where = rf"en/statement/reminder.words.txt, line {line}: ZeroDivisionError"
+    with pytest.raises(TemplateError, match=where):
+        Renderer(copied, RULES, BRAND).render(notices("statement", "reminder", "en")[0])
+
+
 def test_a_template_reaches_no_object_and_no_file(copied: Path) -> None:
     part = copied / "messages/en/statement/reminder.txt"
     attempts = [

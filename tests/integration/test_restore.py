@@ -23,7 +23,7 @@ from workers.app import App
 from workers.restore import Gate, resume, send_behind, what_would_be_sent
 from workers.settings import Scheduler, State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 UNTIED = {"scheduler": Scheduler(clock_tolerance_s=0)}
 """The tests' clock stands still, the database's doesn't."""

@@ -36,12 +36,12 @@ asyncio.run(main())
 """
 
 
-async def test_the_migrated_schema_is_what_the_tables_say(database_url: str) -> None:
+async def test_the_migrated_schema_is_what_the_tables_say(bare_database_url: str) -> None:
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
-    store = await Store.open(database_url)
+    store = await Store.open(bare_database_url)
     try:
         async with store.database.read() as connection:
             assert await connection.run_sync(differences) == []
@@ -50,10 +50,10 @@ async def test_the_migrated_schema_is_what_the_tables_say(database_url: str) -> 
         await store.close()
 
 
-async def test_several_processes_may_migrate_at_once(database_url: str) -> None:
+async def test_several_processes_may_migrate_at_once(bare_database_url: str) -> None:
     started = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", MIGRATE, database_url),
+            *(sys.executable, "-c", MIGRATE, bare_database_url),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -69,10 +69,10 @@ async def test_several_processes_may_migrate_at_once(database_url: str) -> None:
 
 
 async def test_without_migration_an_empty_database_is_refused_with_the_remedy(
-    database_url: str,
+    bare_database_url: str,
 ) -> None:
     with pytest.raises(SettingsError, match="duewatch migrate"):
-        await Store.open(database_url, migrate=False)
+        await Store.open(bare_database_url, migrate=False)
 
 
 async def test_a_database_that_isnt_there_is_named_without_its_password() -> None:

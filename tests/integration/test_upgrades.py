@@ -82,7 +82,7 @@ class House:
 
     def environ(self, program: Path) -> dict[str, str]:
         """The environment in which a version is found."""
-        return {**os.environ, "PYTHONPATH": str(program), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, "PYTHONPATH": str(program)}
 
     def do(self, program: Path, *words: str) -> str:
         """Runs a command of a version to its end and returns what it printed."""
@@ -170,6 +170,7 @@ async def test_what_a_database_that_says_nothing_works_with_is_refused(database_
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(300)
 async def test_an_old_and_a_new_version_send_side_by_side_and_one_migrates_while_the_other_works(
     tmp_path: Path, folder: Path, database_url: str
 ) -> None:
@@ -225,15 +226,16 @@ async def test_a_newer_versions_kind_is_left_to_workers_that_know_it(
 
 
 def in_other_words(program: Path) -> Path:
-    """Has a version tell what its statements' reminders say in a message of its own."""
-    rule = program / "schedules" / "rules" / "statement.py"
-    text = rule.read_text("utf-8")
+    """Has a version tell what its bills' reminders say in a message of its own."""
+    rules = program / "schedules" / "rules" / "_bills.py"
+    text = rules.read_text("utf-8")
     told = text.replace('_FINANCE = Tell("finance")', '_FINANCE = Tell("finance", message="nudge")')
     told = told.replace('"sms"))', '"sms"), "nudge")')
     assert told.count("nudge") == 2
-    rule.write_text(told, "utf-8")
-    for folder in (program / "templates" / "messages").glob("*/statement"):
-        shutil.copy(folder / "reminder.words.txt", folder / "nudge.words.txt")
+    rules.write_text(told, "utf-8")
+    for kind in ("statement", "incentive"):
+        for folder in (program / "templates" / "messages").glob(f"*/{kind}"):
+            shutil.copy(folder / "reminder.words.txt", folder / "nudge.words.txt")
     return program
 
 
@@ -302,6 +304,7 @@ async def test_words_that_no_version_brings_within_a_day_are_a_persons_matter(
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(300)
 async def test_an_old_worker_leaves_what_the_new_version_says_in_other_words_to_new_workers(
     tmp_path: Path, folder: Path, database_url: str
 ) -> None:

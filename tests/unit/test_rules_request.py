@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from schedules.planner import Circumstances, plan
-from schedules.rule import Contact, Partner, Record, State
+from schedules.rule import Contact, Partner, Record, State, data_of
 from schedules.rules.request import Request, RequestData
 from tests.unit.planning import CALENDAR, HOUR, NIGHT, beijing, person
 
@@ -47,7 +47,7 @@ def test_words_of_ones_own_are_told_by_their_name() -> None:
     record = asked(contact="A", template="price_list", values={"month": "11"})
 
     assert told(record) == {("A", "mail", "price_list")}
-    assert RULE.chosen_words(record.data) == "price_list"
+    assert RULE.chosen_words(data_of(record, RequestData)) == "price_list"
     assert RULE.view(record)["values"] == {"button": "", "month": "11"}
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
+from workers import by_hand
 from workers.app import App
 from workers.cli.frame import Call, dump, few, json_option, row_dict, table, with_app, with_core
 from workers.core import Core
-from workers.errors import StateError
-from workers.events import EventIntake, read_json
-from workers.store.dead_letters import MAX_KEPT_BYTES, DeadLetters
-from workers.tasks import read_event
+from workers.store.dead_letters import DeadLetters
 
 
 @click.group("dead-letters", invoke_without_command=True)
@@ -51,31 +49,13 @@ def replay_command(letter: int) -> int:
     """
 
     async def work(app: App, called: Call) -> int:
-        letters = DeadLetters(app.store.database)
-        row = await letters.one(letter)
-        if row.size > MAX_KEPT_BYTES:
-            raise StateError(
-                f"dead letter {letter} was {row.size} bytes long, and only the beginning is kept: "
-                "have it sent again in parts, then drop it"
-            )
-        event, reason = read_event(row.body.encode(), read_json)
-        if not reason:
-            intake = EventIntake(app.store, app.registry, app.intake, app.clock)
-            (result,) = await intake.take([event])
-            if result.well:
-                await letters.remove(letter, called.by, "replay", result.status, app.clock())
-                kinds = sorted(set(result.kinds) & set(app.registry.enabled()))
-                for kind in kinds:
-                    if kind not in await app.store.operations.paused():
-                        await app.scan.run(kind, trigger="event")
-                scanned = f"; scanned {few(kinds)}" if kinds else ""
-                click.echo(f"Dead letter {letter}: {result.outcome}{scanned}.")
-                return 0
-            faults = [f"{fault.field or 'event'} {fault.detail}" for fault in result.faults]
-            reason = "; ".join(faults)
-        await letters.refused_again(letter, reason)
-        click.echo(f"Dead letter {letter} is refused again: {reason}", err=True)
-        return 1
+        done = await by_hand.replay(app, letter, called.by)
+        if done.refused:
+            click.echo(f"Dead letter {letter} is refused again: {done.refused}", err=True)
+            return 1
+        scanned = f"; scanned {few(done.scanned)}" if done.scanned else ""
+        click.echo(f"Dead letter {letter}: {done.outcome}{scanned}.")
+        return 0
 
     return with_app(work)
 

@@ -12,8 +12,7 @@ import click
 from rich.text import Text
 
 from schedules.fields import BEIJING
-from schedules.planner import Step, Told, Verdict
-from schedules.rule import Cadence, Stage
+from schedules.planner import Verdict
 from workers.cli.frame import (
     Call,
     cell,
@@ -23,7 +22,6 @@ from workers.cli.frame import (
     json_option,
     local,
     moment,
-    row_dict,
     table,
     with_app,
     with_core,
@@ -33,6 +31,7 @@ from workers.errors import InputError, StateError, UnknownThingError
 from workers.outlook import WORDS, Explained, explain
 from workers.restore import Gate
 from workers.scan import Tally
+from workers.shown import drafts, explained, rules, step_of, tally_of
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -83,7 +82,7 @@ def scan_command(
             elif tally := await app.scan.run(kind):
                 tallies.append(tally)
         if as_json:
-            dump([_tally(tally) for tally in tallies])
+            dump([tally_of(tally) for tally in tallies])
             return
         if dry_run:
             _show_drafts(tallies)
@@ -112,36 +111,6 @@ def _request(rule: str | None, dry_run: bool, as_json: bool) -> None:
     with_app(work)
 
 
-def _drafts(tally: Tally) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": draft.kind,
-            "message": draft.step.message,
-            "channel": draft.step.channel,
-            "contact": draft.step.contact.ref if draft.step.contact else None,
-            "name": draft.step.contact.name if draft.step.contact else None,
-            "address": draft.step.contact.address(draft.step.channel)
-            if draft.step.contact
-            else None,
-            "stages": sorted({step.stage for _, step in draft.items}),
-            "records": [one.record.ref for one, _ in draft.items],
-        }
-        for draft in tally.drafts
-    ]
-
-
-def _tally(tally: Tally) -> dict[str, Any]:
-    return {
-        "kind": tally.kind,
-        "at": tally.fire_at,
-        "run": tally.run_id,
-        "looked_at": tally.looked_at,
-        "planned": tally.planned,
-        "held": tally.held,
-        "notifications": _drafts(tally),
-    }
-
-
 def _show_drafts(tallies: list[Tally]) -> None:
     rows = [
         (
@@ -154,7 +123,7 @@ def _show_drafts(tallies: list[Tally]) -> None:
             few(draft["records"]),
         )
         for tally in tallies
-        for draft in _drafts(tally)
+        for draft in drafts(tally)
     ]
     columns = ["rule", "stages", "by", "message", "who", "address", "records"]
     table("Would be told", columns, rows)
@@ -193,54 +162,11 @@ def explain_command(record: str, kind: str | None, at: str | None, as_json: bool
         now = moment(at) or app.clock()
         told = await explain(app.store, app.registry, record, kind, now)
         if as_json:
-            dump(_explained(told))
+            dump(explained(told))
         else:
             _show_explained(told)
 
     with_core(work)
-
-
-def _explained(told: Explained) -> dict[str, Any]:
-    record = told.watched.record
-    return {
-        "kind": record.kind,
-        "ref": record.ref,
-        "partner": {"ref": record.partner.ref, "name": record.partner.name},
-        "state": record.assessment.state.value,
-        "why": record.assessment.why,
-        "opened_at": record.opened_at,
-        "deadline": record.deadline.at,
-        "effect": str(record.deadline.effect),
-        "ladder": record.ladder,
-        "next_due_at": told.next_due_at,
-        "steps": [_step(told, step) for step in told.steps],
-        "history": [row_dict(row) for row in told.history],
-    }
-
-
-def _step(told: Explained, step: Step) -> dict[str, Any]:
-    contact = step.contact
-    row = told.told.get(Told(step.stage, step.channel, contact.ref)) if contact else None
-    return {
-        "stage": step.stage,
-        "role": step.role,
-        "channel": step.channel,
-        "contact": contact.ref if contact else None,
-        "name": contact.name if contact else None,
-        "at": _at(step, row),
-        "verdict": step.verdict.value,
-        "why": step.why,
-        "notification": row.uid if row is not None else None,
-        "state": row.state if row is not None else None,
-        "reply": row.reply if row is not None else None,
-    }
-
-
-def _at(step: Step, row: Any) -> Any:
-    """When it was told, is to be told, or would have been."""
-    if row is not None:
-        return row.accepted_at or row.created_at
-    return step.order[0] if step.verdict in {Verdict.OVERTAKEN, Verdict.VOID} else step.at
 
 
 def _show_explained(told: Explained) -> None:
@@ -274,7 +200,7 @@ def _lines(told: Explained) -> list[tuple[Any, ...]]:
                 rows.append((step.stage, "", "", "", WORDS[step.verdict], step.why))
             seen.add((step.stage, step.why))
             continue
-        said = _step(told, step)
+        said = step_of(told, step)
         who = (
             f"{step.contact.name or step.contact.ref} ({step.role})" if step.contact else step.role
         )
@@ -295,25 +221,7 @@ def rules_command(as_json: bool) -> None:
     """The rules: on, off or paused, their cadence in words, their last run and records."""
 
     async def work(app: Core, _: Call) -> None:
-        paused, runs = await app.store.operations.paused(), await app.store.operations.last_runs()
-        counts = await app.store.records.count()
-        rows: list[dict[str, Any]] = []
-        for kind, rule in app.rules.items():
-            state = "paused" if kind in paused else "on"
-            state = state if kind in app.registry.enabled() else "off"
-            last = runs.get(kind)
-            rows.append(
-                {
-                    "kind": kind,
-                    "title": dict(rule.title),
-                    "state": state,
-                    "reason": paused[kind].reason if kind in paused else "",
-                    "cadence": _cadence(app.registry.cadences[kind]),
-                    "last_run": last.fire_at if last else None,
-                    "open": counts.get((kind, "open"), 0),
-                    "held": counts.get((kind, "held"), 0),
-                }
-            )
+        rows = await rules(app)
         if as_json:
             dump(rows)
             return
@@ -330,26 +238,6 @@ def rules_command(as_json: bool) -> None:
             out.print()
 
     with_core(work)
-
-
-def _cadence(cadence: Cadence) -> dict[str, str]:
-    return {one.name: _stage(one) for one in cadence.stages}
-
-
-def _stage(one: Stage) -> str:
-    when = one.when
-    words: str = when.anchor
-    if when.count:
-        unit = when.unit + ("s" if abs(when.count) != 1 else "")
-        words += f" {'-' if when.count < 0 else '+'} {abs(when.count)} {unit}"
-    elif when.unit != "hour":
-        words += f" - 0 {when.unit}s"
-    if when.every:
-        words += f", then every {when.every} {when.every_unit}s"
-    tells = "; ".join(
-        f"{tell.role} by {' and '.join(tell.by)} ({tell.message})" for tell in one.tell
-    )
-    return f"{words}: {tells}{' · urgent' if one.urgent else ''}"
 
 
 @click.command("pause")

@@ -9,25 +9,42 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schedules.fields import BEIJING, OptionalMail, OptionalMobile, is_masked, read_instant
+from schedules.fields import BEIJING, read_instant
+from workers.addresses import address_of
 from workers.core import Core, open_core
 from workers.errors import InputError
 from workers.logs import configure_logs
 from workers.settings import Settings, load_settings
+from workers.shown import row_dict
 
 if TYPE_CHECKING:
     from workers.app import App
 
 T = TypeVar("T")
+__all__ = [
+    "Call",
+    "address_of",
+    "call",
+    "cell",
+    "console",
+    "dump",
+    "few",
+    "json_option",
+    "local",
+    "moment",
+    "row_dict",
+    "table",
+    "with_app",
+    "with_core",
+]
 
 STYLES = {
     "accepted": "green",
@@ -109,23 +126,6 @@ def moment(text: str | None) -> datetime | None:
         raise InputError(f"time {text!r}: {error}") from None
 
 
-def address_of(text: str) -> tuple[Literal["mail", "sms"], str]:
-    """(channel, address) of what a person wrote, in the form that records and contacts keep.
-
-    Raises InputError for what is neither a mail address nor a phone number, and for a masked one.
-    """
-    channel: Literal["mail", "sms"] = "mail" if "@" in text else "sms"
-    form: Any = OptionalMail if channel == "mail" else OptionalMobile
-    try:
-        found = TypeAdapter(form).validate_python(text)
-    except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"address {text!r} {said}") from None
-    if not found or is_masked(found):
-        raise InputError(f"address {text!r} is empty or masked: write the full one")
-    return channel, str(found)
-
-
 def local(at: datetime | None, zone: ZoneInfo = BEIJING) -> str:
     """An instant as a person reads it, in Beijing unless another zone is given."""
     return "" if at is None else at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
@@ -193,8 +193,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset | tuple):
         return sorted(value) if not isinstance(value, tuple) else list(value)
     return str(value)
-
-
-def row_dict(row: Any, *leave_out: str) -> dict[str, Any]:
-    """A database row as a JSON object."""
-    return {key: value for key, value in row._mapping.items() if key not in leave_out}

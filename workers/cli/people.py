@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from schedules.people import Digest
-from schedules.rule import Record, State
+from schedules.rule import State
+from workers import by_hand
 from workers.cli.due import kinds_of
 from workers.cli.frame import (
     Call,
@@ -21,8 +22,7 @@ from workers.cli.frame import (
     with_core,
 )
 from workers.core import Core
-from workers.errors import InputError, StateError, UnknownThingError
-from workers.intake import Intake
+from workers.errors import UnknownThingError
 
 
 @click.command("records")
@@ -72,21 +72,10 @@ def snooze_command(record: str, until: str, kind: str | None, reason: str) -> No
     """Remind of RECORD no earlier than TIME; then the stage that stands is told."""
 
     async def work(app: Core, called: Call) -> None:
-        at, now = moment(until), app.clock()
+        at = moment(until)
         assert at is not None
-        if at <= now:
-            raise InputError(f"--until {until}: is past: give a time to come")
-        watched = await app.records.one(record, kind, with_lines=False)
-        await app.store.operations.change_record(
-            watched.id,
-            called.by,
-            "snooze",
-            reason or f"until {local(at)}",
-            now,
-            snoozed_until=at,
-            next_due_at=now if watched.row.state == State.OPEN else None,
-        )
-        click.echo(f"{watched.record.kind} {record} is snoozed until {local(at)} Beijing.")
+        found = await by_hand.snooze(app, record, kind, at, called.by, reason)
+        click.echo(f"{found.kind} {record} is snoozed until {local(at)} Beijing.")
 
     with_core(work)
 
@@ -99,24 +88,8 @@ def close_command(record: str, kind: str | None, reason: str) -> None:
     """Close RECORD by hand: nobody is reminded until it is reopened or a new ladder begins."""
 
     async def work(app: Core, called: Call) -> None:
-        watched = await app.records.one(record, kind, with_lines=False)
-        if watched.row.state == State.CLOSED:
-            raise StateError(f"{record} is closed already: {watched.row.why}")
-        why = f"closed by {called.by}: {reason}"
-        await app.store.operations.change_record(
-            watched.id,
-            called.by,
-            "close",
-            reason,
-            app.clock(),
-            state=State.CLOSED.value,
-            why=why,
-            closed_by_hand=why,
-            closed_at=app.clock(),
-            next_due_at=None,
-        )
-        await _go_on(app, watched.record)
-        click.echo(f"{watched.record.kind} {record} is closed.")
+        found = await by_hand.close(app, record, kind, called.by, reason)
+        click.echo(f"{found.kind} {record} is closed.")
 
     with_core(work)
 
@@ -129,37 +102,10 @@ def reopen_command(record: str, kind: str | None, reason: str) -> None:
     """Undo a close by hand: the rule judges RECORD again."""
 
     async def work(app: Core, called: Call) -> None:
-        watched = await app.records.one(record, kind)
-        if not watched.row.closed_by_hand:
-            raise StateError(f"{record} wasn't closed by hand: only its own data opens it")
-        rule = app.rules[watched.record.kind]
-        one = watched.record
-        judged, _ = app.registry.judge(rule, one.data, one.lines, one.related)
-        now = app.clock()
-        await app.store.operations.change_record(
-            watched.id,
-            called.by,
-            "reopen",
-            reason,
-            now,
-            state=judged.state.value,
-            why=judged.why,
-            closed_by_hand=None,
-            closed_at=now if judged.state is State.CLOSED else None,
-            next_due_at=now if judged.state is State.OPEN else None,
-        )
-        await _go_on(app, watched.record)
-        click.echo(f"{watched.record.kind} {record} is {judged.state}.")
+        found, state = await by_hand.reopen(app, record, kind, called.by, reason)
+        click.echo(f"{found.kind} {record} is {state}.")
 
     with_core(work)
-
-
-async def _go_on(app: Core, record: Record) -> None:
-    """What an operator's change means for linked records and derived kinds."""
-    intake = Intake(app.store, app.registry, app.clock)
-    async with app.store.database.write() as connection:
-        at = {record.kind: {record.partner.ref}}
-        await intake.go_on(connection, {record.kind: {record.ref}}, at)
 
 
 @click.command("contacts")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from workers import by_hand
 from workers.cli.frame import Call, console, dump, json_option, local, table, with_app
-from workers.errors import InputError, UnknownThingError
+from workers.errors import InputError
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--reason", default="", help="Why, for the audit; needed to open or close one.")
 @json_option
-def providers_command(action: str | None, name: str | None, reason: str, as_json: bool) -> None:
+def providers_command(
+    action: Literal["open", "close"] | None, name: str | None, reason: str, as_json: bool
+) -> None:
     """How each provider stands: in use or left alone, why, since when, and limits used.
 
     \b
@@ -68,21 +71,13 @@ def _row(one: Shown) -> tuple[str, ...]:
     return one.name, ", ".join(one.channels), state, local(one.since), until, used, why
 
 
-async def _move(app: App, called: Call, action: str, name: str, reason: str) -> None:
-    if name not in app.by_name:
-        known = ", ".join(app.by_name)
-        raise UnknownThingError(f"there is no provider {name!r} in use; there are {known}")
-    state = "open" if action == "open" else "closed"
-    async with app.store.database.write() as connection:
-        await app.store.breakers.by_hand(connection, name, state, reason, called.by)
-        await app.store.operations.note(
-            connection, called.by, f"provider {action}", name, reason, app.clock()
-        )
-    app.bell.ring()
-    others = [one for channel, named in app.providers.items() if name in named for one in named]
+async def _move(
+    app: App, called: Call, action: Literal["open", "close"], name: str, reason: str
+) -> None:
+    others = await by_hand.set_provider(app, name, action, called.by, reason)
     if action == "close":
         click.echo(f"{name} is in use again.")
-    elif any(one != name for one in others):
+    elif others:
         click.echo(f"{name} is left alone until duewatch providers close {name}; the next carries.")
     else:
         click.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from pydantic_core import PydanticUndefined
 
 from workers.cli.frame import Call, call, console, dump, json_option, table, with_app, with_core
 from workers.core import Core
+from workers.endpoints import Endpoint
 from workers.errors import InputError
 from workers.providers import find_providers
 from workers.settings import DEFAULT_FILE, Settings
+from workers.sources import find_sources
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -46,20 +49,28 @@ def commented_settings() -> str:
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             sections.append((name, inner))
-        elif name not in {"providers", "rules"}:
+        elif name not in {"providers", "rules", "sources", "webhooks"}:
             lines.extend(_setting(name, field))
     for name, model in sections:
         lines += ["", f"# {_first_line(model)}", f"[{name}]"]
         for key, field in model.model_fields.items():
             lines.extend(_setting(key, field))
-    for name, provider in sorted(find_providers().items()):
-        if not provider.Settings.model_fields:
-            continue
-        lines += ["", f"# {_first_line(provider)}", f"# [providers.{name}]"]
-        for key, field in provider.Settings.model_fields.items():
-            lines.extend(_setting(key, field))
+    lines.extend(_tables("providers", find_providers()))
+    lines.extend(_tables("sources", find_sources()))
+    lines += ["", f"# {_first_line(Endpoint)}", "# [webhooks.<name>]"]
+    for key, field in Endpoint.model_fields.items():
+        lines.extend(_setting(key, field))
     lines += ["", *_RULES.strip().splitlines(), ""]
     return "\n".join(lines)
+
+
+def _tables(section: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """A table for each of what is found by its file, and has settings."""
+    for name, one in sorted(found.items()):
+        if one.Settings.model_fields:
+            yield from ("", f"# {_first_line(one)}", f"# [{section}.{name}]")
+            for key, field in one.Settings.model_fields.items():
+                yield from _setting(key, field)
 
 
 def configuration_page() -> str:

@@ -10,14 +10,12 @@ Errors:      no key, quota or route is transient (it hits all alike); a bad mess
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -50,9 +48,9 @@ from workers.providers._wire import (
     without_addresses,
 )
 from workers.sms import fit_variable, is_figure
+from workers.vendor_signature import sign
 
 _PATH = "/sms/batchSendDiffSms/v1"
-_ALGORITHM = "SDK-HMAC-SHA256"
 _SECTION = "[providers.huawei_sms]"
 ReportStatus = Literal["delivered", "bounced", "complained", "unknown"]
 _EXTEND = re.compile(r"[^{}\s]{1,128}")
@@ -249,47 +247,6 @@ def _variable(name: str, values: Mapping[str, str], template: str) -> str:
 _REFUSED_IN_TEXT = str.maketrans(
     {".": "", "。": " ", "'": "’", "<": "〈", ">": "〉", "{": "（", "}": "）"}
 )
-
-
-def sign(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    access_key: str,
-    secret_key: str,
-    at: datetime,
-) -> dict[str, str]:
-    """`headers` with Host, X-Sdk-Date and Authorization added (SDK-HMAC-SHA256, no query).
-
-    All headers are signed. `at` is an aware instant. Source: support.huaweicloud.com/devg-apisign.
-    """
-    parts = urlsplit(url)
-    default_port = {"https": 443, "http": 80}[parts.scheme]
-    host = parts.hostname or ""
-    if parts.port not in {None, default_port}:
-        host = f"{host}:{parts.port}"
-    stamp = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    signed = {**headers, "Host": host, "X-Sdk-Date": stamp}
-    lines = sorted((name.lower(), value.strip()) for name, value in signed.items())
-    names = ";".join(name for name, _ in lines)
-    path = "/".join(quote(unquote(piece), safe="~") for piece in parts.path.split("/"))
-    request = "\n".join(
-        (
-            method,
-            path if path.endswith("/") else path + "/",
-            "",
-            "".join(f"{name}:{value}\n" for name, value in lines),
-            names,
-            hashlib.sha256(body).hexdigest(),
-        )
-    )
-    text = "\n".join((_ALGORITHM, stamp, hashlib.sha256(request.encode()).hexdigest()))
-    signature = hmac.new(secret_key.encode(), text.encode(), hashlib.sha256).hexdigest()
-    signed["Authorization"] = (
-        f"{_ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}"
-    )
-    return signed
 
 
 # -- what the vendor's codes mean (sms_05_0050, sms_05_0051) -----------------------------------

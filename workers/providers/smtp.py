@@ -40,7 +40,7 @@ from workers.providers import (
     Sms,
 )
 from workers.providers._envelope import Envelope, make_envelope
-from workers.providers._wire import is_loopback, without_addresses
+from workers.providers._wire import is_loopback, refused, without_addresses
 
 _SECTION = "[providers.smtp]"
 # A relay may close a connection that was quiet this long, and its goodbye may still be on the way.
@@ -298,8 +298,7 @@ class Smtp(Provider):
         try:
             client = await self._connect()
         except ProviderError as error:
-            what, _, remedy = str(error).rpartition(": ")
-            return (Finding(f"smtp {place}", False, what or remedy, remedy),)
+            return (refused(f"smtp {place}", error),)
         findings = [Finding(f"smtp {place}", True, "connected and greeted"), self._protection()]
         if self.settings.username:
             findings.append(Finding("smtp login", True, "accepted"))

@@ -33,6 +33,7 @@ from jinja2 import (
     UndefinedError,
     pass_context,
 )
+from jinja2.debug import rewrite_traceback_stack
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -164,16 +165,17 @@ class Language:
         if isinstance(error, TemplateSyntaxError):
             file, line = error.filename or part, error.lineno
         else:
-            file, line = self._place(part, error)
+            file, line = self._place(part)
         where = f"{self._short(file)}, line {line}"
         if isinstance(error, UndefinedError):
             variable = _variable(str(error))
             return TemplateError(f"{where}: the variable {variable} is undefined: correct its name")
         return TemplateError(f"{where}: {type(error).__name__}: {error}")
 
-    def _place(self, part: str, error: Exception) -> tuple[str, int]:
+    def _place(self, part: str) -> tuple[str, int]:
         root = str(self.folder.parent.parent)
-        frames = traceback.extract_tb(error.__traceback__)
+        # Macros are called past Jinja, which otherwise puts the template's lines for its code's.
+        frames = traceback.extract_tb(rewrite_traceback_stack().__traceback__)
         inside = [f for f in frames if f.filename.startswith(root)]
         return (inside[-1].filename, inside[-1].lineno or 0) if inside else (part, 0)
 

@@ -35,16 +35,18 @@ class Limits:
 class Place:
     """Where something stands in a file; `line` counts from 1, as a person sees it.
 
-    `str()` is `contacts.csv, line 7` or `book.xlsx, sheet 付款, line 7`.
+    `str()` is `contacts.csv, line 7` or `book.xlsx, sheet 付款, line 7`; what isn't a file counts
+    in a `unit` of its own, `crm, row 7`.
     """
 
     file: str
     sheet: str | None
     line: int
+    unit: str = "line"
 
     def __str__(self) -> str:
         sheet = "" if self.sheet is None else f"sheet {self.sheet}, "
-        return f"{self.file}, {sheet}line {self.line}"
+        return f"{self.file}, {sheet}{self.unit} {self.line}"
 
 
 @dataclass(frozen=True, slots=True)

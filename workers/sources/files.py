@@ -1,32 +1,46 @@
-"""CSV and XLSX files of contacts, partners, records and their lines: from a path to checked rows.
+"""Files: a watched folder whose CSV and XLSX files are taken in, each once it is whole.
 
-What a sheet holds is found by its headings: a field's own name or one of its `Column` names, in
-any case, with or without spaces and underscores. Rows stream; one that is wrong is told with its
-place and harms no other. Nothing here knows the database.
+Reads:    every file of the folder that fits `pattern`, oldest first; what a sheet holds is told by
+          its headings (docs/files.md), to which settings add more
+Whole:    a file is taken when its size and time stand still for `settle_s`; names of unfinished
+          uploads (.part, .tmp, .filepart, .crdownload, a leading dot or ~) are left alone. Surest
+          is to write under such a name and to rename
+After:    done/ when all was taken, else failed/, with a report beside it that names each refused
+          row and its remedy. What could be taken was: bring the mended file in under any name
+Repeats:  the same content changes nothing, so a crash between taking and moving harms nothing
+Limits:   as in duewatch import; links are not followed
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field
 
-from schedules.fields import Column, is_blank
-from schedules.people import CustomerData, SpendData
-from schedules.rule import ContactData, PartnerData, Rule
-from workers.errors import InputError
-from workers.sources._cells import Cells, Limits, Place, Progress, megabytes
-from workers.sources._csv import read_csv
-from workers.sources._xlsx import OLE_SIGNATURE, ZIP_SIGNATURE, read_xlsx, refuse_old_format
+from schedules.rule import Rule
+from workers.errors import UnavailableError
+from workers.sources import (
+    Part,
+    PartDone,
+    Reading,
+    Source,
+    SourceSettings,
+    check_fields,
+    shape_of,
+)
+from workers.sources._cells import Limits, Place
+from workers.sources._rows import Problem, Row, RowError, Shape, row_model, shapes
+from workers.sources._tables import Sheet, read_file
 
 __all__ = [
+    "Files",
     "Limits",
     "Place",
     "Problem",
@@ -39,372 +53,165 @@ __all__ = [
     "shapes",
 ]
 
-SHOWN_CHARS = 40
+AT_A_TIME = 500
+"""Rows read in one go, off the event loop."""
+UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload")
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a row may be: `partner`, `contact`, a rule's kind, or `<kind>.line`."""
+class FilesSettings(SourceSettings):
+    """A folder that is watched."""
 
-    name: str
-    model: type[BaseModel]
-
-    @cached_property
-    def fields(self) -> Mapping[str, str]:
-        """Each heading a file may use, folded, and the field it names.
-
-        Raises RuntimeError when two fields of the model claim one heading.
-        """
-        found: dict[str, str] = {}
-        for name, info in self.model.model_fields.items():
-            columns = [entry for entry in info.metadata if isinstance(entry, Column)]
-            for heading in {_fold(name), *(_fold(h) for column in columns for h in column.names)}:
-                if found.setdefault(heading, name) != name:
-                    raise RuntimeError(
-                        f"{self.model.__name__}: the heading {heading!r} is claimed by "
-                        f"{found[heading]} and {name}: leave it to one"
-                    )
-        return found
-
-    @cached_property
-    def required(self) -> frozenset[str]:
-        """The fields that a file must have a column for."""
-        fields = self.model.model_fields.items()
-        return frozenset(name for name, info in fields if info.is_required())
-
-    def heading(self, name: str) -> str:
-        """How an error names a field that a file lacks: `partner (伙伴ID)`."""
-        for entry in self.model.model_fields[name].metadata:
-            if isinstance(entry, Column) and entry.names:
-                return f"{name} ({entry.names[0]})"
-        return name
+    folder: Path = Field(description="The folder; done/ and failed/ are made in it.")
+    pattern: tuple[str, ...] = Field(
+        ("*.csv", "*.xlsx"), min_length=1, description="Names of the files to take, in any case."
+    )
+    kind: str = Field("", description="What the files hold; empty: their headings tell.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description='Further headings and their fields, "客户全称" = "customer_name"; an empty '
+        "field leaves the column out.",
+    )
+    values: dict[str, str | int | bool] = Field(
+        default_factory=dict, description="Fields that the files lack, partner = P1."
+    )
+    settle_s: float = Field(
+        5.0, ge=0, le=3600, description="Seconds that a file must stand still to be whole."
+    )
+    whole: bool = Field(
+        False, description="true: each file holds all records of its kinds, so others are gone."
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """What became of one sheet (or of the whole CSV, with `name` None).
-
-    `shape` is None for a sheet that was left out, and `note` says why. `ignored` are the headings
-    that mean nothing to the shape.
-    """
-
-    file: str
-    name: str | None
-    shape: Shape | None
-    headings: Mapping[str, str] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-    note: str = ""
+class _Seen:
+    path: Path
+    size: int
+    changed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row. `values` maps fields to what the file has, as yet unchecked; blanks of fields that
-    may be left out are left out. `headings` maps fields to the file's own headings. `fault` is why
-    the row couldn't be taken apart at all: then `values` is empty.
-    """
+class Files(Source):
+    """Takes files from a folder and puts them into done/ or failed/."""
 
-    place: Place
-    shape: Shape
-    values: Mapping[str, Any]
-    headings: Mapping[str, str]
-    fault: str = ""
+    kind_of_source: ClassVar[str] = "files"
+    Settings: ClassVar[type[SourceSettings]] = FilesSettings
 
+    settings: FilesSettings
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a row. `field` and `heading` are empty where it is the whole row.
+    def __init__(self, name: str, settings: SourceSettings, rules: Mapping[str, Rule]) -> None:
+        super().__init__(name, settings, rules)
+        if self.settings.kind:
+            shape_of(rules, self.settings.kind, self.settings.columns, self.settings.values)
+        else:
+            check_fields(shapes(rules), self.settings.columns, self.settings.values)
 
-    `value` is as in the file, shortened to 40 characters. `remedy` completes the sentence
-    "<column> <value> …" and says how to mend it.
-    """
+    @property
+    def place(self) -> str:
+        """The folder and the names looked for."""
+        return f"{self.settings.folder}/{', '.join(self.settings.pattern)}"
 
-    place: Place
-    field: str
-    heading: str
-    value: str
-    remedy: str
+    async def parts(self, reading: Reading) -> AsyncGenerator[Part, None]:
+        """A part a file."""
+        for path in await self._whole_files():
+            part = Part(path.name)
+            part.rows = self._rows(path, part)
+            if not reading.trial:
+                part.settle = _Settling(path, reading.now)
+            yield part
 
-    def __str__(self) -> str:
-        if not self.heading:
-            return f"{self.place}: the row {self.remedy}"
-        value = f" {self.value!r}" if self.value else ""
-        return f"{self.place}, column {self.heading}:{value} {self.remedy}"
+    async def _whole_files(self) -> list[Path]:
+        """The files that stand still, oldest first."""
+        before = await asyncio.to_thread(self._look)
+        if before and self.settings.settle_s:
+            await asyncio.sleep(self.settings.settle_s)
+            after = set(await asyncio.to_thread(self._look))
+            before = [one for one in before if one in after]
+        return [one.path for one in before]
 
+    def _look(self) -> list[_Seen]:
+        found = []
+        try:
+            with os.scandir(self.settings.folder) as entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False) and self._wanted(entry.name):
+                        about = entry.stat(follow_symlinks=False)
+                        found.append(_Seen(Path(entry.path), about.st_size, about.st_mtime_ns))
+        except OSError as error:
+            raise UnavailableError(
+                f"{self.name}: the folder {self.settings.folder} can't be read "
+                f"({error.strerror}): make it, or correct `folder`"
+            ) from None
+        return sorted(found, key=lambda one: (one.changed, one.path.name))
 
-class RowError(InputError):
-    """One row is refused; `problems` lists everything that is wrong with it."""
+    def _wanted(self, name: str) -> bool:
+        low = name.lower()
+        if low.startswith((".", "~")) or low.endswith(UNFINISHED):
+            return False
+        return any(Path(low).match(pattern.lower()) for pattern in self.settings.pattern)
 
-    def __init__(self, place: Place, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.place = place
-        self.problems = tuple(problems)
+    async def _rows(self, path: Path, part: Part) -> AsyncGenerator[Row, None]:
+        kinds: set[str] = set()
 
+        def saw(sheet: Sheet) -> None:
+            if sheet.shape is not None:
+                kinds.add(sheet.shape.name)
 
-Rules = Mapping[str, Rule] | Iterable[Rule | type[Rule]]
-Told = Callable[[Sheet], None]
-
-
-def shapes(rules: Rules) -> list[Shape]:
-    """All that can be imported: who and what isn't watched, and what the rules know.
-
-    Kinds whose records are made here come in no file.
-    """
-    found = [
-        Shape("partner", PartnerData),
-        Shape("contact", ContactData),
-        Shape("customer", CustomerData),
-        Shape("spend", SpendData),
-    ]
-    for rule in rules.values() if isinstance(rules, Mapping) else rules:
-        if rule.made_here:
-            continue
-        found.append(Shape(rule.kind, rule.Data))
-        if rule.Line is not None:
-            found.append(Shape(f"{rule.kind}.line", rule.Line))
-    return found
-
-
-def read_file(
-    path: Path,
-    rules: Rules,
-    *,
-    only: str | None = None,
-    progress: Progress | None = None,
-    on_sheet: Told | None = None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-) -> Iterator[Row]:
-    """The rows of a CSV (UTF-8, GB18030, or UTF-16 with BOM) or of an XLSX, in the file's order.
-
-    `only` names the shape instead of finding it by the headings. `on_sheet` is told of each sheet
-    before its rows. `progress` counts bytes. Raises InputError for the file as a whole, at the
-    first row asked for or, where a limit is met, in the midst; what was yielded before it stands.
-    """
-    known = shapes(rules)
-    if only is not None:
-        known = [shape for shape in known if shape.name == only] or _unknown(only, known)
-    signature = _signature(path, limits)
-    if signature.startswith(OLE_SIGNATURE):
-        refuse_old_format(path)
-    if signature.startswith(ZIP_SIGNATURE):
-        yield from _book(path, known, progress, on_sheet, limits)
-    else:
-        rows = _limited(read_csv(path, limits, progress), limits)
-        yield from _table(path.name, None, rows, known, on_sheet)
-
-
-def row_model(row: Row) -> BaseModel:
-    """The row's values as its shape's model. Raises RowError with everything that is wrong."""
-    if row.fault:
-        raise RowError(row.place, [Problem(row.place, "", "", "", row.fault)])
-    try:
-        return row.shape.model.model_validate(dict(row.values))
-    except ValidationError as error:
-        problems = [_problem(row, found) for found in error.errors(include_url=False)]
-        raise RowError(row.place, problems) from None
-
-
-def _problem(row: Row, found: ErrorDetails) -> Problem:
-    name = str(found["loc"][0]) if found["loc"] else ""
-    if name not in row.shape.model.model_fields:
-        name = ""
-    remedy = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "missing":
-        remedy = "is empty: fill it in"
-    elif found["type"] != "value_error":
-        remedy = f"is refused ({remedy[0].lower()}{remedy[1:]}): correct it"
-    heading = row.headings.get(name) or (row.shape.heading(name) if name else "")
-    value = "" if name not in row.values else str(row.values[name])
-    if len(value) > SHOWN_CHARS:
-        value = value[: SHOWN_CHARS - 1] + "…"
-    return Problem(row.place, name, heading, value, remedy)
-
-
-def _fold(heading: str) -> str:
-    plain = unicodedata.normalize("NFKC", heading).casefold()
-    return re.sub(r"[\s_\-\ufeff]+", "", plain).strip("*")  # exports mark required columns by *
-
-
-def _unknown(only: str, known: Sequence[Shape]) -> list[Shape]:
-    names = ", ".join(shape.name for shape in known)
-    raise InputError(f"{only!r} is nothing that can be imported: name one of {names}")
-
-
-def _signature(path: Path, limits: Limits) -> bytes:
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a CSV or XLSX file")
-        with path.open("rb") as file:
-            signature = file.read(8)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}") from None
-    if not size:
-        raise InputError(f"{path.name} is empty: it needs a row of headings")
-    if size > limits.file_bytes:
-        raise InputError(
-            f"{path.name} has {megabytes(size)}, at most {megabytes(limits.file_bytes)} are read: "
-            "split it"
+        rows = read_file(
+            path,
+            self.rules,
+            only=self.settings.kind or None,
+            more=self.settings.columns,
+            given=self.settings.values,
+            on_sheet=saw,
         )
-    return signature
+        while some := await asyncio.to_thread(_some, rows):
+            for row in some:
+                yield row
+        if self.settings.whole:
+            part.whole |= kinds
 
 
-def _book(
-    path: Path,
-    known: Sequence[Shape],
-    progress: Progress | None,
-    on_sheet: Told | None,
-    limits: Limits,
-) -> Iterator[Row]:
-    taken = False
-    refused: list[str] = []
-    for name, seen, rows in read_xlsx(path, limits):
-        note = "" if seen else "it is hidden"
-        if seen:
-            try:
-                for row in _table(path.name, name, _limited(rows, limits), known, on_sheet):
-                    taken = True
-                    yield row
-                taken = True
-            except _NoShapeError as error:
-                refused.append(str(error))
-                note = str(error)
-        if note and on_sheet is not None:
-            on_sheet(Sheet(path.name, name, None, note=note))
-    if not taken:
-        raise InputError("\n".join(refused) or f"{path.name} has no sheet that can be seen")
-    if progress is not None:
-        size = path.stat().st_size
-        progress(size, size)
+def _some(rows: Iterator[Row]) -> list[Row]:
+    return list(islice(rows, AT_A_TIME))
 
 
-class _NoShapeError(InputError):
-    """A sheet is nothing that is known; in a workbook its neighbours may be."""
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """Moves a file that was read, and writes its report."""
+
+    path: Path
+    at: datetime
+
+    async def __call__(self, done: PartDone) -> None:
+        try:
+            await asyncio.to_thread(self._move, done)
+        except OSError as error:
+            raise UnavailableError(
+                f"{self.path.name} was read and can't be moved ({error.strerror}): let Duewatch "
+                f"write to {self.path.parent}; it is read again until then, which changes nothing"
+            ) from None
+
+    def _move(self, done: PartDone) -> None:
+        well = not done.fault and not done.refused
+        folder = self.path.parent / ("done" if well else "failed")
+        folder.mkdir(exist_ok=True)
+        stamp = f"{self.at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        target, number = folder / f"{stamp}_{self.path.name}", 1
+        while target.exists():
+            number += 1
+            target = folder / f"{stamp}-{number}_{self.path.name}"
+        report = target.with_name(f"{target.name}.report.txt")
+        report.write_text(_report(self.path.name, stamp, done), "utf-8")
+        self.path.replace(target)
 
 
-def _limited(rows: Iterable[Cells], limits: Limits) -> Iterator[Cells]:
-    for count, row in enumerate(rows):
-        if count > limits.rows:
-            raise InputError(
-                f"{row.place}: over {limits.rows:,} rows; those before it are read: split the file"
-            )
-        if len(row.cells) > limits.columns:
-            fault = f"has {len(row.cells):,} cells, at most {limits.columns} are read"
-            row = Cells(row.place, [], f"{fault}: a delimiter or a quote is wrong")
-        elif any(isinstance(cell, str) and len(cell) > limits.cell_chars for cell in row.cells):
-            fault = f"has a cell of more than {limits.cell_chars:,} characters"
-            row = Cells(row.place, [], f"{fault}: shorten it, or close the quote it begins with")
-        yield row
-
-
-def _table(
-    file: str,
-    sheet: str | None,
-    rows: Iterator[Cells],
-    known: Sequence[Shape],
-    on_sheet: Told | None,
-) -> Iterator[Row]:
-    top = next(rows, None)
-    where = file if sheet is None else f"{file}, sheet {sheet}"
-    if top is None:
-        raise _NoShapeError(f"{where} is empty: it needs a row of headings")
-    if top.fault:
-        raise InputError(f"{top.place}: the row of headings {top.fault}")
-    names = ["" if cell is None else str(cell).strip() for cell in top.cells]
-    while names and not names[-1]:
-        names.pop()
-    shape = _shape(where, names, known)
-    columns = _columns(top.place, names, shape)
-    headings = {name: names[at] for name, at in columns.items()}
-    used = set(columns.values())
-    ignored = tuple(name for at, name in enumerate(names) if name and at not in used)
-    if on_sheet is not None:
-        on_sheet(Sheet(file, sheet, shape, headings, ignored))
-    for row in rows:
-        fault = row.fault or _ragged(row, len(names), exact=sheet is None)
-        values = {} if fault else _values(row.cells, columns, shape)
-        yield Row(row.place, shape, values, headings, fault)
-
-
-def _values(cells: list[Any], columns: Mapping[str, int], shape: Shape) -> dict[str, Any]:
-    found = {name: cells[at] if at < len(cells) else None for name, at in columns.items()}
-    return {
-        name: value
-        for name, value in found.items()
-        if name in shape.required or not is_blank(value)
-    }
-
-
-def _ragged(row: Cells, width: int, *, exact: bool) -> str:
-    """Why a row doesn't fit under the headings: in a CSV a cell too few is a line broken in two."""
-    surplus = any(cell not in (None, "") for cell in row.cells[width:])
-    if not surplus and not (exact and len(row.cells) < width):
-        return ""
-    return (
-        f"has {len(row.cells)} cells under {width} headings: "
-        "quote cells that hold a delimiter or a line break"
-    )
-
-
-def _shape(where: str, names: Sequence[str], known: Sequence[Shape]) -> Shape:
-    """The shape that knows the most of the headings, if it has all it requires.
-
-    One that knows more but lacks a column wins the argument, not the sheet: a list of statements
-    without its amounts isn't a list of partners.
-    """
-    folded = {_fold(name) for name in names} - {""}
-    found = {shape.name: {shape.fields[h] for h in folded & shape.fields.keys()} for shape in known}
-    ranked = sorted(
-        known,
-        key=lambda shape: (len(found[shape.name]), shape.required <= found[shape.name]),
-        reverse=True,
-    )
-    best = ranked[0]
-    missing = best.required - found[best.name]
-    if missing:
-        lacks = ", ".join(best.heading(name) for name in best.model.model_fields if name in missing)
-        seen = ", ".join(name for name in names if name)
-        raise _NoShapeError(
-            f"{where}: the headings ({_short(seen)}) are nearest to {best.name}, which also "
-            f"needs {lacks}: add the column, or rename the one that holds it"
-        )
-    rivals = [
-        shape.name
-        for shape in ranked[1:]
-        if len(found[shape.name]) == len(found[best.name]) and shape.required <= found[shape.name]
-    ]
-    if not rivals:
-        return best
-    named = [shape for shape in ranked if shape.name in {best.name, *rivals} & _named(where)]
-    if len(named) == 1:
-        return named[0]
-    raise _NoShapeError(
-        f"{where} may be {' or '.join([best.name, *rivals])}: say which, name the file or sheet "
-        "after it, or add the columns that tell them apart"
-    )
-
-
-def _named(where: str) -> set[str]:
-    """The shapes that a file's or sheet's own name may mean: `coupons.xlsx, sheet Cash coupons`."""
-    parts = re.split(r", sheet |[/\\.]", where)
-    words = {re.sub(r"[\W_]+", "_", part.strip().casefold()).strip("_") for part in parts}
-    return words | {word.removesuffix("s") for word in words}
-
-
-def _columns(place: Place, names: Sequence[str], shape: Shape) -> dict[str, int]:
-    """Each field and the column it stands in. Raises InputError when two columns claim one."""
-    columns: dict[str, int] = {}
-    for at, name in enumerate(names):
-        claimed = shape.fields.get(_fold(name)) if name else None
-        if claimed is None:
-            continue
-        if claimed in columns:
-            raise InputError(
-                f"{place}: the columns {names[columns[claimed]]} and {name} both mean {claimed}: "
-                "remove one"
-            )
-        columns[claimed] = at
-    return columns
-
-
-def _short(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _report(name: str, stamp: str, done: PartDone) -> str:
+    lines = [f"{name}, taken {stamp}"]
+    for shape, counts in sorted(done.counts.items()):
+        said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        lines.append(f"{shape}: {said}")
+    if done.fault:
+        lines.append(f"not read to its end: {done.fault}")
+    lines += [str(problem) for problem in done.problems]
+    if done.refused > len({problem.place for problem in done.problems}):
+        lines.append("… and more rows were refused: mend these first")
+    return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,6 +83,26 @@ class Aftermath:
                 )
         parked = sum(row.state == S.PARKED for row in rows)
         return len(rows) - parked, parked
+
+    async def still_sending(self, fences: Mapping[int, int], lease: timedelta) -> set[int]:
+        """Which of these (id -> fence) are in flight by this fence; their leases begin anew."""
+        async with self.database.write() as connection:
+            # Locked by id alone: a commit that is still under way is waited for.
+            rows = await connection.execute(
+                select(notifications.c.id, notifications.c.fence, notifications.c.state)
+                .where(notifications.c.id.in_(fences))
+                .order_by(notifications.c.id)
+                .with_for_update()
+            )
+            found = {
+                row.id for row in rows if row.state == S.SENDING and row.fence == fences[row.id]
+            }
+            await connection.execute(
+                update(notifications)
+                .where(notifications.c.id.in_(found))
+                .values(lease_until=self._db_now(lease))
+            )
+        return found
 
     async def receive(self, provider: str, report: Report, now: datetime) -> bool:
         """Records a provider's later word; false when no notification fits it.

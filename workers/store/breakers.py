@@ -23,8 +23,6 @@ RATE_LEAST = 20
 """So many outcomes within that time before their rate says anything."""
 FORGOTTEN_AFTER = timedelta(minutes=5)
 """Failures further apart than this aren't failures in a row."""
-PROBE_S = 900.0
-"""A probe whose outcome nobody wrote down is given up after this time (seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +98,11 @@ class Breakers:
             rows = await connection.execute(select(provider_states, now.label("now")))
             return {row.name: _shown(row) for row in rows}
 
-    async def take_probe(self, name: str) -> bool:
-        """Takes the one message that may try an open provider; false when another worker did."""
+    async def take_probe(self, name: str, lease: timedelta) -> bool:
+        """Takes the one message that may try an open provider; false when another worker did.
+
+        Who dies of it leaves it to others when the lease ends.
+        """
         now = database_now(self.database)
         async with self.database.write() as connection:
             done = await connection.execute(
@@ -121,10 +122,24 @@ class Breakers:
                 )
                 .values(
                     state="half_open",
-                    probe_until=database_now(self.database, timedelta(seconds=PROBE_S)),
+                    probe_until=database_now(self.database, lease),
                 )
             )
             return done.rowcount == 1
+
+    async def renew_probes(self, names: Collection[str], lease: timedelta) -> None:
+        """Keeps the probes that a worker has under way from being taken by others."""
+        if not names:
+            return
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(provider_states)
+                .where(
+                    provider_states.c.name.in_(sorted(names)),
+                    provider_states.c.state == "half_open",
+                )
+                .values(probe_until=database_now(self.database, lease))
+            )
 
     async def give_back_probe(self, name: str) -> None:
         """Says that the probe wasn't used, so that another message may try."""
@@ -231,12 +246,12 @@ def _shown(row: Row[Any]) -> ProviderState:
 def _counted(before: _Tally, turn: Turn, rules: BreakerRules, now: datetime) -> _Tally:
     """The tally after one more outcome."""
     if before.state != "closed":
+        if turn.probe and before.state == "half_open":
+            return _opened(before, turn, rules, now) if turn.failure else _closed(before, now)
         # What was in flight then says no more than how long to rest: the probe decides.
         if turn.rest and before.open_until is not None and before.open_until < now + turn.rest:
             return replace(before, open_until=now + turn.rest)
-        if not turn.probe or before.state != "half_open":
-            return before
-        return _opened(before, turn, rules, now) if turn.failure else _closed(before, now)
+        return before
     tally = before
     if tally.failed_at is not None and now - tally.failed_at > FORGOTTEN_AFTER:
         tally = replace(tally, failures=0, failed_id=None, failed_at=None, openings=0)

@@ -48,7 +48,8 @@ class TokenStore:
                 )
                 .on_conflict_do_nothing()
             )
-            row = (await connection.execute(statement.returning(tokens))).first()
+            made = await connection.execute(statement.returning(tokens))
+            row: Row[Any] | None = made.first()
             if row is None:
                 raise StateError(f"there is a token named {name!r}: revoke it, or use another name")
             reason = " ".join((*scopes, *(kinds or ())))
@@ -98,7 +99,7 @@ class TokenStore:
                 .values(revoked_at=now)
                 .returning(tokens)
             )
-            row = done.first()
+            row: Row[Any] | None = done.first()
             if row is None:
                 found = await connection.execute(
                     select(tokens.c.revoked_at).where(tokens.c.prefix == which)

@@ -52,7 +52,7 @@ class Letter:
 def open_letter(
     queue: str, body: bytes, read: Callable[[bytes], Any], *, again: bool = False
 ) -> Letter:
-    """A Dramatiq message, or a bare CloudEvent as other programs send it.
+    """A Dramatiq message, or a bare CloudEvent as other programs send it, sealed or not.
 
     `read` is a JSON parser that raises ValueError or InputError. The letter's actor may be one that
     isn't known here.
@@ -70,7 +70,7 @@ def _said(body: bytes, read: Callable[[bytes], Any]) -> tuple[str, Any, str]:
         return UNREADABLE, None, str(error) or "is nested too deep"
     if not isinstance(said, Mapping):
         return UNREADABLE, None, "is neither a Dramatiq message nor a CloudEvent: send an object"
-    if "specversion" in said and "actor_name" not in said:
+    if ("specversion" in said or "sealed" in said) and "actor_name" not in said:
         return EVENT, said, ""
     actor, given, named = said.get("actor_name"), said.get("args"), said.get("kwargs")
     if not isinstance(actor, str) or not actor or actor == UNREADABLE:

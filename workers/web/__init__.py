@@ -18,6 +18,8 @@ from aiohttp import web
 from workers.app import TEMPLATES, App
 from workers.render.pages import Pages
 from workers.web.access import Access
+from workers.web.api import Api
+from workers.web.api._operation import Doors
 from workers.web.callbacks import Callbacks
 from workers.web.events import MAX_BODY_BYTES, Events
 from workers.web.health import Health
@@ -30,13 +32,15 @@ from workers.web.problems import PAGES, REQUESTS, answer_safely
 FIRST_REQUEST_S = 15.0
 """A connection that hasn't sent a whole request head by then is closed (slow-header attack)."""
 KEEP_ALIVE_S = 60.0
+MAX_ADDRESS_BYTES = 16 * 1024
+"""Of a request's first line; the longest filters of the API fit, percent-encoded."""
 STOP_S = 10.0
 
 
 def build_web(app: App) -> web.Application:
     """The server's routes. Run it with `serve`, which keeps paths out of logs and sets limits."""
-    access = Access(app.settings)
-    events, callbacks = Events(app, access), Callbacks(app)
+    access = Access(app.settings, app.store.tokens, app.clock)
+    events, callbacks = Events(app), Callbacks(app)
     requests: Counter[tuple[str, str, str]] = Counter()
     health = Health(app, events, callbacks, requests)
     built = web.Application(middlewares=[answer_safely], client_max_size=MAX_BODY_BYTES)
@@ -48,8 +52,7 @@ def build_web(app: App) -> web.Application:
         InboxViews(app, access),
         LinkViews(app),
         PreferenceViews(app),
-        events,
-        callbacks,
+        Api(Doors(app, events, callbacks), access),
         health,
     ):
         part.add_to(built.router)
@@ -73,7 +76,7 @@ async def serve(app: App) -> AsyncIterator[tuple[str, int]]:
         access_log=None,  # paths of signed links are secrets
         auto_decompress=False,  # encoded bodies are refused unread
         keepalive_timeout=KEEP_ALIVE_S,
-        max_line_size=4096,
+        max_line_size=MAX_ADDRESS_BYTES,
         max_field_size=8190,
         max_headers=64,
         lingering_time=2.0,

@@ -1,8 +1,10 @@
-"""Who may ask: the holder of the token, or, without one, whoever sits at this machine.
+"""Who may ask: the holder of a token, or, without one, whoever sits at this machine.
 
-Without `web.api_token` a request must come from this machine (peer address), be meant for it (Host
-names it: a foreign name that leads here is DNS rebinding), and must not have been passed on by a
-proxy. A page of another site in a browser of this machine isn't whoever sits there (CSRF).
+A request with a token is checked by it and may do what its scopes say (workers.tokens); the value
+of `web.api_token` is the administrator's. Where that isn't set, a request without any token must
+come from this machine (peer address), be meant for it (Host names it: a foreign name that leads
+here is DNS rebinding), and must not have been passed on by a proxy. A page of another site in a
+browser of this machine isn't whoever sits there (CSRF).
 """
 
 from __future__ import annotations
@@ -11,58 +13,113 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from aiohttp import web
 
 from workers.settings import Settings
+from workers.store.tokens import TokenStore
+from workers.tokens import FORM, Scope, digest, standing
 from workers.web.problems import ProblemError
 
+NOTED_EVERY = timedelta(minutes=1)
+"""How often it is written down at most that a token is in use."""
 _PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_NAMES_OF_TOKENS = frozenset(
+    {"token", "access_token", "api_token", "apitoken", "api_key", "apikey", "authorization"}
+)
+_NOBODY = digest("")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `id` tells callers apart, `name` is what the audit says of them.
+
+    `kinds` are those whose events it may send; None is every kind.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    kinds: frozenset[str] | None = None
+
+    def may(self, scope: Scope | None) -> bool:
+        """Whether the caller has a scope; None asks for none."""
+        return scope is None or scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+_ALL = frozenset({Scope.ADMIN.value})
+ADMINISTRATOR = Caller("api_token", "api token", _ALL)
+HERE = Caller("here", "this machine", _ALL)
 
 
 class Access:
     """Checks requests. `pages` lets browsers give the token as the password of any user."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, tokens: TokenStore, clock: Callable[[], datetime]
+    ) -> None:
         secret = settings.web.api_token
         token = secret.get_secret_value() if secret is not None else ""
         # Compared by digest: constant time whatever the lengths are.
         self._token = hashlib.sha256(token.encode()).digest() if token else None
+        self._tokens = tokens
+        self._clock = clock
+
+    async def caller(self, request: web.Request, *, pages: bool = False) -> Caller:
+        """Who asks. Raises ProblemError 400, 401 or 403 that says what to do."""
+        _refuse_in_query(request)
+        given = _bearer(request) or (_basic(request) if pages else None)
+        if given is None and self._token is None:
+            self._from_here(request)
+            return HERE
+        if given is not None and self._is_administrators(given):
+            return ADMINISTRATOR
+        found = FORM.fullmatch(given or "")
+        caller = await self._of_token(found[1], found[2]) if found else None
+        if caller is None:
+            raise _unknown(pages)
+        return caller
+
+    async def _of_token(self, prefix: str, secret: str) -> Caller | None:
+        row: Any = await self._tokens.find(prefix)
+        # A prefix that isn't there takes as long as a secret that is wrong.
+        fits = hmac.compare_digest(digest(secret), row.hash if row is not None else _NOBODY)
+        now = self._clock()
+        if row is None or not fits or standing(row, now) != "live":
+            return None
+        if row.used_at is None or now - row.used_at >= NOTED_EVERY:
+            await self._tokens.used(row.id, now, now - NOTED_EVERY)
+        kinds = frozenset(row.kinds) if row.kinds is not None else None
+        return Caller(prefix, f"token {row.name}"[:80], frozenset(row.scopes), kinds)
 
     def check(self, request: web.Request, *, pages: bool) -> None:
-        """Raises ProblemError 401 or 403 that names the setting to change."""
+        """For pages of the administrator's: raises ProblemError 401 or 403 with the setting."""
+        _refuse_in_query(request)
         if self._token is None:
             self._from_here(request)
             return
         given = _bearer(request) or (_basic(request) if pages else None)
-        if given is None or not hmac.compare_digest(
-            hashlib.sha256(given.encode("utf-8", "replace")).digest(), self._token
-        ):
-            challenge = 'Basic realm="Duewatch", charset="UTF-8"' if pages else "Bearer"
-            raise ProblemError(
-                401,
-                "token",
-                "The token is missing or wrong",
-                "Send Authorization: Bearer with the value of the setting web.api_token"
-                + (", or sign in with it as the password." if pages else "."),
-                headers={"WWW-Authenticate": challenge},
-            )
+        if given is None or not self._is_administrators(given):
+            raise _unknown(pages)
 
     def check_sender(self, request: web.Request) -> None:
         """For what changes something: refuses pages of other sites where no token is needed."""
-        if self._token is not None:
+        if self._token is not None or _bearer(request) is not None:
             return
         site = request.headers.get("Sec-Fetch-Site", "none").lower()
         origin = request.headers.get("Origin")
         own = f"{request.scheme}://{request.host}"
         if site not in {"none", "same-origin"} or (origin is not None and origin != own):
-            raise ProblemError(
-                403,
-                "cross-site",
-                "A page of another site can't send this",
-                "Set web.api_token and send it as a bearer token.",
-            )
+            raise ProblemError("cross-site")
+
+    def _is_administrators(self, given: str) -> bool:
+        mark = hashlib.sha256(given.encode("utf-8", "replace")).digest()
+        return self._token is not None and hmac.compare_digest(mark, self._token)
 
     @staticmethod
     def _from_here(request: web.Request) -> None:
@@ -71,12 +128,30 @@ class Access:
         meant = _is_loopback(_host_name(request.headers.get("Host", "")))
         passed_on = any(name in request.headers for name in _PASSED_ON)
         if not (here and meant) or passed_on:
-            raise ProblemError(
-                403,
-                "only-from-here",
-                "Without a token only this machine is answered",
-                "Set web.api_token to let others in, and send it as a bearer token.",
-            )
+            raise ProblemError("only-from-here")
+
+
+def require(caller: Caller, scope: Scope | None) -> None:
+    """Raises ProblemError 403 naming the scope that is missing."""
+    if not caller.may(scope):
+        raise ProblemError("scope", f"It needs the scope {scope}: use a token that has it.")
+
+
+def _unknown(pages: bool) -> ProblemError:
+    challenge = 'Basic realm="Duewatch", charset="UTF-8"' if pages else "Bearer"
+    return ProblemError(
+        "token",
+        "Send Authorization: Bearer with a token that is neither expired nor revoked (duewatch "
+        "tokens), or with the value of the setting web.api_token"
+        + (", or sign in with that as the password." if pages else "."),
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def _refuse_in_query(request: web.Request) -> None:
+    for name, value in request.query.items():
+        if name.lower() in _NAMES_OF_TOKENS or (value.startswith("dw_") and FORM.search(value)):
+            raise ProblemError("token-in-query")
 
 
 def _host_name(host: str) -> str:

@@ -30,17 +30,14 @@ class Callbacks:
         self._app = app
         self.outcomes: Counter[tuple[str, str]] = Counter()
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Adds the route."""
-        router.add_post("/callbacks/{name}/{key}", self._post)
-
-    async def _post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.Request) -> web.Response:
+        """Takes a provider's report. Raises ProblemError 404 unless the path has its key."""
         name = request.match_info["name"]
         wanted = self._app.callback_keys.get(name, "")
         given = request.match_info["key"].encode("utf-8", "replace")
         # An unknown name takes as long as a wrong key.
         if not hmac.compare_digest(given, wanted.encode()) or not wanted:
-            raise ProblemError(404, "not-found", "There is nothing here")
+            raise ProblemError("not-found")
         provider = self._app.by_name[name]
         body = await read_body(request, MAX_BODY_BYTES)
         asked = CallbackRequest(
@@ -54,7 +51,7 @@ class Callbacks:
                 raise InputError(f"{provider.name}: the status report contains NUL")
         except InputError as error:
             self.outcomes[name, "refused"] += 1
-            raise ProblemError(400, "invalid-report", "Not a status report", str(error)) from None
+            raise ProblemError("invalid-report", str(error)) from None
         for report in reports:
             known = await self._app.store.outbox.receive(name, report, self._app.clock())
             self.outcomes[name, "known" if known else "unknown"] += 1

@@ -17,10 +17,11 @@ from aiohttp import web
 
 from workers import traces
 from workers.app import App
+from workers.envelope import Sender, read_json
 from workers.errors import DuewatchError, InputError
-from workers.events import EventIntake, EventResult, read_json
+from workers.events import EventResult
 from workers.scan import Scan
-from workers.web.access import Access
+from workers.web.access import Caller
 from workers.web.problems import ProblemError, json_answer, read_body
 
 log = structlog.get_logger("events")
@@ -28,8 +29,8 @@ log = structlog.get_logger("events")
 MAX_BODY_BYTES = 1024 * 1024
 MAX_EVENTS = 1000
 """In one batch."""
-_SINGLE = "application/cloudevents+json"
-_BATCH = "application/cloudevents-batch+json"
+SINGLE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
 STOP_S = 30.0
 """How long a scan that an event began may still take when the server stops."""
 
@@ -70,70 +71,61 @@ class Scans:
 class Events:
     """The door for producers. `outcomes` counts events by what became of them."""
 
-    def __init__(self, app: App, access: Access) -> None:
-        self._access = access
+    def __init__(self, app: App) -> None:
         self._registry = app.registry
-        self._intake = EventIntake(app.store, app.registry, app.intake, app.clock)
+        self._intake = app.events
         self.scans = Scans(app.scan)
         self.outcomes: Counter[str] = Counter()
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Adds the route."""
-        router.add_post("/v1/events", self._post)
-
-    async def _post(self, request: web.Request) -> web.Response:
-        self._access.check(request, pages=False)
-        self._access.check_sender(request)
+    async def post(self, request: web.Request, caller: Caller) -> web.Response:
+        """Takes what a producer sends; `caller` was let in, and is held to its kinds."""
+        sender = Sender(caller.name, caller.kinds)
         with traces.span("intake", parent=request.headers.get("traceparent")):
-            return await self._read(request)
+            return await self._read(request, sender)
 
-    async def _read(self, request: web.Request) -> web.Response:
+    async def _read(self, request: web.Request, sender: Sender) -> web.Response:
         media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = await read_body(request, MAX_BODY_BYTES)
-        if media == _BATCH:
-            return await self._batch(_json(body))
-        if media == _SINGLE:
-            return await self._single(_json(body))
+        if media == BATCH:
+            return await self._batch(_json(body), sender)
+        if media == SINGLE:
+            return await self._single(_json(body), sender)
         if "ce-specversion" in request.headers and media in {"", "application/json"}:
-            return await self._single({**_attributes(request.headers), "data": _json(body)})
+            event = {**_attributes(request.headers), "data": _json(body)}
+            return await self._single(event, sender)
         raise ProblemError(
-            415,
             "media-type",
-            "That isn't a CloudEvent in JSON",
-            f"Send Content-Type: {_SINGLE} for one event, {_BATCH} for several, or "
+            f"Send Content-Type: {SINGLE} for one event, {BATCH} for several, or "
             "application/json with ce- headers.",
-            headers={"Accept-Post": f"{_SINGLE}, {_BATCH}, application/json"},
+            headers={"Accept-Post": f"{SINGLE}, {BATCH}, application/json"},
         )
 
-    async def _single(self, event: Any) -> web.Response:
-        (result,) = await self._take([event])
+    async def _single(self, event: Any, sender: Sender) -> web.Response:
+        (result,) = await self._take([event], sender)
         if result.well:
             return json_answer(_shown(result))
         raise _problem(result)
 
-    async def _batch(self, events: Any) -> web.Response:
+    async def _batch(self, events: Any, sender: Sender) -> web.Response:
         if not isinstance(events, list) or len(events) > MAX_EVENTS:
             raise ProblemError(
-                422,
                 "invalid-batch",
-                "The batch isn't a list of events",
                 f"Send a JSON array of at most {MAX_EVENTS} events.",
             )
-        results = await self._take(events)
+        results = await self._take(events, sender)
         shown = [_shown(result) for result in results]
         if all(result.well for result in results):
             return json_answer({"results": shown})
         bad = sum(not result.well for result in results)
         raise ProblemError(
-            422,
             "partly-refused",
-            f"{bad} of {len(results)} events were refused",
-            "The others are taken. Correct those named in results and send them again.",
+            f"{bad} of {len(results)} events were refused; the others are taken. Correct those "
+            "named in results and send them again.",
             results=shown,
         )
 
-    async def _take(self, events: Sequence[Any]) -> list[EventResult]:
-        results = await self._intake.take(events)
+    async def _take(self, events: Sequence[Any], sender: Sender) -> list[EventResult]:
+        results = await self._intake.take(events, sender)
         for result in results:
             self.outcomes[result.outcome if result.status == "taken" else result.status] += 1
         enabled = set(self._registry.enabled())
@@ -145,9 +137,7 @@ def _json(body: bytes) -> Any:
     try:
         return read_json(body)
     except InputError as error:
-        raise ProblemError(
-            400, "invalid-json", "The body can't be read", f"The body {error}."
-        ) from None
+        raise ProblemError("invalid-json", f"The body {error}.") from None
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -175,7 +165,5 @@ def _problem(result: EventResult) -> ProblemError:
     errors = [{"field": fault.field, "detail": fault.detail} for fault in result.faults]
     detail = "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
     if result.status == "conflict":
-        return ProblemError(
-            409, "event-conflict", "The event was sent before with other content", detail
-        )
-    return ProblemError(422, "invalid-event", "The event is wrong", detail, errors=errors)
+        return ProblemError("event-conflict", detail)
+    return ProblemError("invalid-event", detail, errors=errors)

@@ -15,13 +15,19 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from workers.errors import CallerError, StateError, UnknownThingError
+from workers.errors import (
+    CallerError,
+    HeldError,
+    StateError,
+    UnavailableError,
+    UnknownThingError,
+)
 from workers.render.pages import Pages
 from workers.store import is_away
+from workers.web.problem_types import PROBLEM, PROBLEM_TYPES
 
 log = structlog.get_logger("web")
 
-PROBLEM = "urn:duewatch:problem:"
 RETRY_AFTER_S = 5
 BODY_TIMEOUT_S = 30.0
 """A sender that hasn't sent its whole body by then is refused."""
@@ -42,38 +48,40 @@ SAFE_HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_FOR_PROGRAMS = ("/v1", "/callbacks")
-_TITLES = {
-    404: ("not-found", "There is nothing here"),
-    405: ("method-not-allowed", "This address doesn't take that method"),
-    413: ("too-large", "The request is too large"),
-    417: ("expectation-failed", "The expectation can't be met"),
+_FOR_PROGRAMS = ("/v1", "/callbacks", "/openapi.json")
+_BY_STATUS = {
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    417: "expectation-failed",
 }
 
 
 class ProblemError(Exception):
-    """Ends a request with a problem. `extra` are members beside those of the RFC."""
+    """Ends a request with a problem of PROBLEM_TYPES, by name.
+
+    `detail` says what is wrong this time; without it the type's remedy stands there. `extra` are
+    members beside those of the RFC.
+    """
 
     def __init__(
         self,
-        status: int,
         name: str,
-        title: str,
         detail: str = "",
         *,
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(title)
-        self.status = status
-        self.title = title
-        self.detail = detail
+        kind = PROBLEM_TYPES[name]
+        super().__init__(kind.title)
+        self.status = kind.status
+        self.said = detail
         self.headers = dict(headers or {})
         self.body = {
             "type": PROBLEM + name,
-            "title": title,
-            "status": status,
-            **({"detail": detail} if detail else {}),
+            "title": kind.title,
+            "status": kind.status,
+            "detail": detail or kind.remedy,
             **extra,
         }
 
@@ -117,12 +125,7 @@ def reader_language(request: web.Request) -> str:
 async def read_body(request: web.Request, limit: int) -> bytes:
     """The whole body. Raises ProblemError when it is encoded, larger than `limit`, or too slow."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise ProblemError(
-            415,
-            "content-encoding",
-            "The body is compressed",
-            "Send it as it is, without Content-Encoding.",
-        )
+        raise ProblemError("content-encoding")
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     found = bytearray()
@@ -134,9 +137,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
                     raise _too_large(limit)
     except TimeoutError:
         raise ProblemError(
-            408,
             "too-slow",
-            "The body didn't come in time",
             f"Send the whole body within {BODY_TIMEOUT_S:.0f} seconds.",
             headers={"Connection": "close"},
         ) from None
@@ -145,9 +146,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
 def _too_large(limit: int) -> ProblemError:
     return ProblemError(
-        413,
         "too-large",
-        "The request is too large",
         f"At most {limit} bytes: split it.",
         headers={"Connection": "close"},
         limit_bytes=limit,
@@ -166,10 +165,10 @@ async def answer_safely(request: web.Request, handler: Next) -> web.StreamRespon
         answer = _said(request, _of_http(error))
     except ProblemError as error:
         answer = _said(request, error)
-    except CallerError as error:
-        answer = _said(request, _of_caller(error))
+    except (CallerError, HeldError) as error:
+        answer = _said(request, of_caller(error))
     except (ConnectionResetError, web.RequestPayloadError):
-        answer = _said(request, ProblemError(400, "bad-body", "The body broke off or is malformed"))
+        answer = _said(request, ProblemError("bad-body"))
     except Exception as error:
         answer = _said(request, _ours(request, error))
     if not answer.prepared:
@@ -183,15 +182,12 @@ async def answer_safely(request: web.Request, handler: Next) -> web.StreamRespon
 
 
 def _ours(request: web.Request, error: Exception) -> ProblemError:
+    later = {"Retry-After": str(RETRY_AFTER_S)}
     if is_away(error):
         log.error("database away", error=type(error).__name__)
-        return ProblemError(
-            503,
-            "database-away",
-            "The database can't be used just now",
-            "Nothing is lost: send the same again later.",
-            headers={"Retry-After": str(RETRY_AFTER_S)},
-        )
+        return ProblemError("database-away", headers=later)
+    if isinstance(error, UnavailableError):
+        return ProblemError("unavailable", str(error), headers=later)
     resource = request.match_info.route.resource
     # The route's pattern and the place in the code, not the values: those may be personal.
     frame = error.__traceback__
@@ -204,23 +200,23 @@ def _ours(request: web.Request, error: Exception) -> ProblemError:
         error=type(error).__name__,
         where=where,
     )
-    return ProblemError(
-        500, "internal", "Something went wrong here", "The operator's log says what: ask them."
-    )
+    return ProblemError("internal")
 
 
-def _of_caller(error: CallerError) -> ProblemError:
+def of_caller(error: CallerError | HeldError) -> ProblemError:
+    """The problem that an error of the caller's is told as."""
     if isinstance(error, UnknownThingError):
-        return ProblemError(404, "not-found", "There is no such thing", str(error))
+        return ProblemError("not-found", str(error))
     if isinstance(error, StateError):
-        return ProblemError(409, "state", "That isn't possible now", str(error))
-    return ProblemError(400, "bad-request", "The request can't be done as it stands", str(error))
+        return ProblemError("state", str(error))
+    if isinstance(error, HeldError):
+        return ProblemError("held", str(error))
+    return ProblemError("bad-request", str(error))
 
 
 def _of_http(error: web.HTTPException) -> ProblemError:
-    name, title = _TITLES.get(error.status, ("bad-request", error.reason))
     kept = {key: error.headers[key] for key in ("Allow", "Location") if key in error.headers}
-    return ProblemError(error.status, name, title, headers=kept)
+    return ProblemError(_BY_STATUS.get(error.status, "bad-request"), headers=kept)
 
 
 def _said(request: web.Request, problem: ProblemError) -> web.Response:
@@ -229,7 +225,7 @@ def _said(request: web.Request, problem: ProblemError) -> web.Response:
     if for_people and not request.path.startswith(_FOR_PROGRAMS):
         known = {401: "refused", 403: "refused", 404: "missing", 503: "away"}
         name = known.get(problem.status, "wrong" if problem.status < 500 else "broken")
-        answer = notice(request, problem.status, name, detail=problem.detail)
+        answer = notice(request, problem.status, name, detail=problem.said)
     else:
         answer = json_answer(problem.body, status=problem.status, media="application/problem+json")
     answer.headers.update(problem.headers)

@@ -196,29 +196,29 @@ def _webhook_trigger() -> None:
         SELECT DISTINCT NEW.id, NEW.fence, s.word, s.endpoint, NEW.attempt_count, NEW.changed_at,
             'waiting', NEW.changed_at, 0, 0, ''
         FROM webhook_subscriptions s
-        WHERE s.word = {word} AND (
+        WHERE s.word = @word AND (
             s.kind IN ('*', NEW.kind)
             OR NEW.kind = 'digest' AND EXISTS (
                 SELECT 1 FROM occurrences o JOIN records r ON r.id = o.record_id
                 WHERE o.notification_id = NEW.id AND r.kind = s.kind
             )
         )
-        ON CONFLICT DO NOTHING"""
+        ON CONFLICT DO NOTHING""".replace("@word", word)
     if op.get_bind().dialect.name == "sqlite":
         op.execute(
-            f"""CREATE TRIGGER webhook_tell AFTER UPDATE OF state ON notifications
+            """CREATE TRIGGER webhook_tell AFTER UPDATE OF state ON notifications
             WHEN OLD.state <> NEW.state AND EXISTS (SELECT 1 FROM webhook_subscriptions)
-            BEGIN {tell.format(word=word)}; END"""
+            BEGIN @tell; END""".replace("@tell", tell)
         )
         return
     op.execute(
-        f"""CREATE FUNCTION webhook_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+        """CREATE FUNCTION webhook_tell() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF EXISTS (SELECT 1 FROM webhook_subscriptions) THEN
-                {tell.format(word=word)};
+                @tell;
             END IF;
             RETURN NULL;
-        END $$"""
+        END $$""".replace("@tell", tell)
     )
     op.execute(
         """CREATE TRIGGER webhook_tell AFTER UPDATE OF state ON notifications FOR EACH ROW

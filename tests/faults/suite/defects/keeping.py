@@ -1,0 +1,128 @@
+"""Defects in what is kept: fences, leases, keys, replies, letters."""
+
+from __future__ import annotations
+
+from tests.faults.suite.mutants import Change, Mutant
+
+OUTBOX = "workers/store/outbox.py"
+AFTERMATH = "workers/store/aftermath.py"
+DELIVER = "workers/deliver.py"
+TASKS = "workers/tasks/__init__.py"
+
+MUTANTS = [
+    Mutant(
+        "no-fence",
+        "who lost a lease may still write down what came of it",
+        (
+            Change(
+                OUTBOX,
+                "                notifications.c.fence == claimed.fence,\n"
+                "                notifications.c.state == expected,\n",
+                "                notifications.c.state == expected,\n",
+            ),
+        ),
+        caught_by="F5",
+        n=300,
+    ),
+    Mutant(
+        "local-clock",
+        "leases go by each worker's own clock",
+        (
+            Change(
+                AFTERMATH,
+                "literal_column(f\"(clock_timestamp() + interval '{seconds:.3f} seconds')\", "
+                "Instant)",
+                "literal_column(f\"'{(datetime.now().astimezone() + plus).isoformat()}'"
+                '::timestamptz", Instant)',
+            ),
+        ),
+        caught_by="F18",
+        n=120,
+    ),
+    Mutant(
+        "no-renewal",
+        "leases aren't renewed while an answer is waited for",
+        (
+            Change(
+                DELIVER,
+                "await self.store.outbox.renew(list(self._held.values()), self._lease)",
+                "await asyncio.sleep(0)",
+            ),
+        ),
+        caught_by="F15-slow",
+        n=24,
+    ),
+    Mutant(
+        "no-sweep",
+        "nobody looks for what dead workers had in flight",
+        (
+            Change(
+                DELIVER,
+                "            await self._sweep()\n            await self._give_back_stuck()\n",
+                "            await self._give_back_stuck()\n",
+            ),
+        ),
+        caught_by="F1a",
+        n=100,
+    ),
+    Mutant(
+        "early-acknowledgement",
+        "an event is acknowledged before it is committed",
+        (
+            Change(
+                TASKS,
+                "self._on_loop(self._see_to(letter, self._ears))",
+                "asyncio.run_coroutine_threadsafe(\n"
+                "                self._see_to(letter, self._ears), self._loop\n"
+                "            )",
+            ),
+        ),
+        caught_by="F1c-redis",
+        n=200,
+    ),
+    Mutant(
+        "lost-letters",
+        "what can't be taken isn't kept as a dead letter",
+        (
+            Change(
+                TASKS,
+                "await ears.letters.keep(letter.queue, reason, letter.body, ears.clock())",
+                "await asyncio.sleep(0)",
+            ),
+        ),
+        caught_by="F21-redis",
+        n=60,
+    ),
+    Mutant(
+        "forgotten-events",
+        "it isn't remembered which events were taken",
+        (
+            Change(
+                "workers/events.py",
+                "            await operations.remember_event(\n"
+                "                connection,\n"
+                "                event.source,\n"
+                "                event.id,\n",
+                "            await operations.remember_event(\n"
+                "                connection,\n"
+                "                event.source,\n"
+                "                event.id + self.clock().isoformat(),\n",
+            ),
+        ),
+        caught_by="F3",
+        n=40,
+    ),
+    Mutant(
+        "no-reply",
+        "what came of an attempt isn't written into it",
+        (
+            Change(
+                OUTBOX,
+                ".values(ended_at=now, outcome=one.outcome, reply=reply[:500])",
+                ".values(ended_at=now)",
+            ),
+        ),
+        caught_by="F13",
+        n=100,
+    ),
+]

@@ -1,0 +1,1 @@
+"""Faults, a file each, with its list `FAULTS`."""
