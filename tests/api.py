@@ -79,7 +79,7 @@ async def asked(
     url: str, clock: FakeClock, *, api_token: str | None = None, **settings: Any
 ) -> AsyncIterator[Program]:
     """The product with its server on a port of its own, and a program on this machine."""
-    web = Web(port=0, api_token=api_token)  # type: ignore[arg-type]
+    web = Web(port=0, api_token=api_token)
     async with (
         opened(url, clock, web=web, **settings) as app,
         serve(app) as (host, port),

@@ -322,6 +322,7 @@ def _extension_faults(raw: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def time_fault(value: Any) -> str:
+    """What is wrong with an RFC 3339 time, or nothing."""
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return "must be a time with its zone (RFC 3339), like 2026-11-20T10:00:00+08:00"
     try:

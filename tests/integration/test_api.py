@@ -204,8 +204,11 @@ async def test_the_forecast_goes_on_page_by_page_from_where_it_began(
 async def test_notifications_are_listed_shown_retried_and_cancelled(
     database_url: str, clock: FakeClock, tmp_path: Path
 ) -> None:
-    at_any_time = {"scheduler": {"clock_tolerance_s": 0}, "state": {"file": tmp_path / "state"}}
-    async with asked(database_url, clock, **at_any_time) as ask:
+    settings: dict[str, Any] = {
+        "scheduler": {"clock_tolerance_s": 0},
+        "state": {"file": tmp_path / "state"},
+    }
+    async with asked(database_url, clock, **settings) as ask:
         await seeded(ask)
         queries = ("state=pending", "kind=statement&record=S1", "contact=C1&channel=mail")
         for query in (*queries, "day=2026-11-24", "address=c1@example.com"):
@@ -265,6 +268,17 @@ async def test_people_are_brought_in_and_their_wishes_kept(
         assert (await ask("GET", "/v1/partners?text=nin")).json["items"][0]["ref"] == "P9"
         off = (await ask("GET", "/v1/suppressions")).json["items"]
         assert [(row["address"], row["kind"]) for row in off] == [("nine@example.com", "statement")]
+
+
+async def test_nothing_of_others_is_off_for_a_person_without_an_address(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with asked(database_url, clock) as ask:
+        await ask("POST", "/v1/suppressions", {"address": "a@example.com", "reason": "other"})
+        made = await ask("POST", "/v1/contacts", {"partner": "P1", "role": "finance"})
+        shown = await ask("GET", f"/v1/contacts/{made.json['ref']}/preferences")
+
+        assert (shown.status, shown.json["off"]) == (200, [])
 
 
 async def test_an_address_is_suppressed_and_written_to_again(

@@ -79,7 +79,7 @@ def test_every_problem_that_is_raised_is_in_the_list_and_the_list_has_no_other()
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "ProblemError":
                 name = node.args[0]
-                if isinstance(name, ast.Constant):
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
                     raised.add(name.value)
 
     assert raised == set(PROBLEM_TYPES)

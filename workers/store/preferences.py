@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, delete, or_, select, union
+from sqlalchemy import Row, and_, delete, false, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schedules.people import Channel, Digest
@@ -225,10 +225,11 @@ class PreferenceStore:
 
 
 def _at(addresses: Collection[tuple[Channel, str]], table: Any) -> Any:
-    """The rows of one of these (channel, address) pairs; a person has two at most."""
+    """The rows of one of these (channel, address) pairs: two at most, none where there are none."""
     return or_(
+        false(),
         *(
             and_(table.c.channel == channel, table.c.address == address)
             for channel, address in sorted(addresses)
-        )
+        ),
     )

@@ -157,6 +157,11 @@ class World:
 
     # --- the product ----------------------------------------------------------------------
 
+    @property
+    def database_url(self) -> str:
+        """What the product is told unless a process is told otherwise."""
+        return self.postgres.url()
+
     def environ(self, **more: str) -> dict[str, str]:
         """What a process of the product is given; nothing of ours is inherited but the PATH."""
         return {
@@ -165,7 +170,7 @@ class World:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(self.tree),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "DATABASE_URL": self.postgres.url(),
+            "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker.url if self.broker else "",
             **more,
         }

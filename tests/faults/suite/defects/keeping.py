@@ -1,4 +1,4 @@
-"""Defects in what is kept: fences, leases, keys, replies, letters."""
+"""Defects in what is kept: leases, keys, replies, letters."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ DELIVER = "workers/deliver.py"
 TASKS = "workers/tasks/__init__.py"
 
 MUTANTS = [
-    Mutant(
-        "no-fence",
-        "who lost a lease may still write down what came of it",
-        (
-            Change(
-                OUTBOX,
-                "                notifications.c.fence == claimed.fence,\n"
-                "                notifications.c.state == expected,\n",
-                "                notifications.c.state == expected,\n",
-            ),
-        ),
-        caught_by="F5",
-        n=300,
-    ),
     Mutant(
         "local-clock",
         "leases go by each worker's own clock",
@@ -51,19 +37,6 @@ MUTANTS = [
         ),
         caught_by="F15-slow",
         n=24,
-    ),
-    Mutant(
-        "no-sweep",
-        "nobody looks for what dead workers had in flight",
-        (
-            Change(
-                DELIVER,
-                "            await self._sweep()\n            await self._give_back_stuck()\n",
-                "            await self._give_back_stuck()\n",
-            ),
-        ),
-        caught_by="F1a",
-        n=100,
     ),
     Mutant(
         "early-acknowledgement",

@@ -6,7 +6,6 @@ from tests.faults.suite.mutants import Change, Mutant
 
 OUTCOMES = "workers/outcomes.py"
 SMTP = "workers/providers/smtp.py"
-LOOK = "workers/last_look.py"
 
 MUTANTS = [
     Mutant(
@@ -130,19 +129,5 @@ MUTANTS = [
         ),
         caught_by="F17-money",
         n=200,
-    ),
-    Mutant(
-        "all-for-one",
-        "a template that fails for one message stops its neighbours",
-        (
-            Change(
-                LOOK,
-                "return Settled(one, str(error), S.PARKED, dropped=dropped)",
-                "raise",
-            ),
-            Change(LOOK, "looked.append(Settled(one, why, S.PARKED))", "raise"),
-        ),
-        caught_by="F26-hundred",
-        n=120,
     ),
 ]

@@ -14,6 +14,8 @@ from tests.faults.suite.world import Process, World
 
 WORKERS = 2
 TIMEOUT_S = 5.0
+PLACES = 10
+"""The default of `delivery.concurrency`."""
 SLOW = "slow.example"
 SLOW_EACH = 8
 """One message of so many is to the slow domain."""
@@ -40,8 +42,9 @@ async def run(trial: Trial) -> None:
             "breaker_open_s": 0.5,
             "breaker_longest_s": 2,
         },
+        # As many connections as places: of fewer, a domain's share of the places may be all.
         "providers": {
-            "smtp": {"timeout_s": TIMEOUT_S, "answer_timeout_s": TIMEOUT_S, "connections": 10}
+            "smtp": {"timeout_s": TIMEOUT_S, "answer_timeout_s": TIMEOUT_S, "connections": PLACES}
         },
     }
     async with trial.world(settings=settings) as world:
@@ -159,7 +162,8 @@ FAULTS = [
         id="F15",
         injected="every 8th message goes to a domain whose server drips a byte a second, never "
         f"says 354, never answers, or answers with a line of {FLOOD_MB} MB",
-        expected="each step has its time; one domain holds its share of the places and no more",
+        expected="each step has its time; one domain holds its share of the places and no more "
+        f"(with {PLACES} connections a worker, one a place)",
         passes=f"other domains' p95 ≤ 2 × normal + {NOISE_S:g} s; memory ≤ +{GROWTH_MB:g} MB; all "
         "sent once the domain recovers",
         full=1_500,

@@ -65,7 +65,7 @@ async def run(trial: Trial, count: int) -> None:
         before = await unplanned(world)
         async with asyncio.timeout(120):
             # What it holds is left to it; all else must be planned while it stands still.
-            while await unplanned(world) > PAGE:
+            while await unplanned(world) > PAGE:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.2)
         others = time.monotonic() - begun
         await asyncio.sleep(max(0.0, PAUSED_S - others))
@@ -73,7 +73,7 @@ async def run(trial: Trial, count: int) -> None:
         assert pauser.paused is not None
         pauser.paused.signal(signal.SIGCONT)
         async with asyncio.timeout(120):
-            while await unplanned(world):
+            while await unplanned(world):  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.2)
         await asyncio.sleep(2)
         ended = [code for one in starting for _, code in one.exits]

@@ -19,7 +19,7 @@ ANSWERS = (
     {"verb": ".", "do": "usual", "after_s": 0.05},
     {"verb": "SMS", "do": "usual", "after_s": 0.05},
 )
-LATE_S = 3.0
+LATE_S = 5.0
 """The second answer to what was cut off comes so long after the wire is mended: who was cut off
 speaks up while another has it in hand.
 """
@@ -91,9 +91,13 @@ async def run(trial: Trial, between: str) -> None:
 
 
 async def _slow_down_what_was_cut_off(world: World, answer_s: float) -> None:
+    """What is in flight and doesn't get on is theirs who were cut off."""
+    sql = "SELECT address, fence FROM notifications WHERE state = 'sending' AND channel = 'mail'"
     await asyncio.sleep(1)
-    cut = "SELECT address FROM notifications WHERE state = 'sending' AND channel = 'mail'"
-    keys = [one["address"].partition("@")[0] for one in await world.query(cut)]
+    before = {tuple(one) for one in await world.query(sql)}
+    await asyncio.sleep(1)
+    stuck = before & {tuple(one) for one in await world.query(sql)}
+    keys = sorted(address.partition("@")[0] for address, _ in stuck)
     slow = [{"verb": ".", "key": key, "do": "usual", "after_s": answer_s} for key in keys]
     await world.far_side.script(*slow, *ANSWERS)
 

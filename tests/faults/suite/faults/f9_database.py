@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from tests.faults.suite.fault import Fault, Trial
+from tests.faults.suite.faults.f2_killed_scans import unplanned
 from tests.faults.suite.population import populate
 from tests.faults.suite.world import AWAY, World
 
@@ -72,8 +73,10 @@ class Producer:
         return False
 
 
-async def made_producer(world: World, trial: Trial, first: int, count: int) -> Producer:
-    """Starts a web server for somebody with `count` more statements to post, from `first` on."""
+async def made_producer(
+    world: World, trial: Trial, first: int, count: int, role: str = "web"
+) -> Producer:
+    """Starts a web server, `web` or `run`, for somebody with `count` more statements to post, from `first` on."""
     populate(world.folder, count, trial.rng, first=first)
     await world.command("import", "contacts.csv")
     made = await world.command("tokens", "create", "producer", "--scope", "events:write")
@@ -88,7 +91,7 @@ async def made_producer(world: World, trial: Trial, first: int, count: int) -> P
             }
             for row in csv.DictReader(file)
         ]
-    (web,) = await world.start("web")
+    (web,) = await world.start(role)
     await world.ready(web)
     return Producer(world, made.out.strip(), events)
 
@@ -112,10 +115,10 @@ async def crash(trial: Trial) -> None:
             world.kills.append(time.time())
             await asyncio.sleep(DOWN_S)
             await asyncio.to_thread(world.postgres.start)
-            resumed.append(await _until_it_works(world))
+            resumed.append(await until_it_works(world))
         async with asyncio.timeout(240):
             await posting
-            while await _unplanned(world):  # noqa: ASYNC110 - another process's doing
+            while await unplanned(world):  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.5)
         settled = await world.settled(timeout_s=300)
         ended = [code for one in (*workers, *schedulers) for _, code in one.exits]
@@ -136,7 +139,7 @@ async def crash(trial: Trial) -> None:
         trial.require(f"resumed ≤ {RESUME_S:g} s", max(resumed) <= RESUME_S, resumed)
 
 
-async def _until_it_works(world: World) -> float:
+async def until_it_works(world: World) -> float:
     """Seconds until an outcome is written down again; nothing to send counts as well."""
     begun = time.monotonic()
     since = time.time()
@@ -153,14 +156,6 @@ async def _until_it_works(world: World) -> float:
             if written or not left:
                 return time.monotonic() - begun
             await asyncio.sleep(0.1)
-
-
-async def _unplanned(world: World) -> int:
-    due = "SELECT count(*) FROM records WHERE state = 'open' AND next_due_at <= now()"
-    try:
-        return int((await world.query(due))[0][0])
-    except AWAY:
-        return 1
 
 
 async def thrown_out(trial: Trial) -> None:
