@@ -215,7 +215,8 @@ def test_real_schedulers_that_are_killed_and_paused_fire_each_time_once(
     end = time.monotonic() + 60
     fleet = Fleet(shell, count)
     try:
-        while time.monotonic() < end:
+        # On a busy machine one may take longer to start than it lives.
+        while time.monotonic() < end or not asyncio.run(_recorded(url))[0]:
             one = chance.randrange(count)
             if chance.random() < 0.5:
                 fleet.kill(one)
@@ -226,22 +227,22 @@ def test_real_schedulers_that_are_killed_and_paused_fire_each_time_once(
         # A downtime of all that leaves out at least one fire time, and one start after it.
         fleet.end()
         down = datetime.now(UTC)
-        before, _ = asyncio.run(_recorded(url))
         time.sleep(2 * EVERY.total_seconds())
         fleet.start(0)
         end = time.monotonic() + CATCH_UP_S
-        found, told = asyncio.run(_recorded(url))
-        while len(found) == len(before):
-            assert time.monotonic() < end, f"nothing was fired since {down}"
-            time.sleep(0.5)
+        while True:
             found, told = asyncio.run(_recorded(url))
+            since = [missed for at, missed in found if at > down]
+            if since and len(told) >= 40:
+                break
+            assert time.monotonic() < end, f"{len(since)} firings since {down}, {len(told)} told"
+            time.sleep(0.5)
     finally:
         fleet.end()
 
     assert len({at for at, _ in found}) == len(found)
     assert unaccounted(found) == []
-    assert found[-1][0] > down
-    assert found[-1][1] >= 1
+    assert since[0] >= 1
     assert sorted(told) == sorted(f"c{n}@example.com" for n in range(40))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from contextlib import suppress
 from typing import Self
 
@@ -105,3 +107,31 @@ async def test_a_database_that_is_away_is_our_fault_and_passes(
         await wire.mend()
         assert (await post())[0] == 200
         assert await ready() == 200
+
+
+async def test_a_database_that_breaks_connections_off_isnt_taken_for_a_sender_who_does(
+    postgres_url: str, clock: FakeClock
+) -> None:
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    url = make_url(postgres_url)
+    wire = Wire(url.host or "127.0.0.1", url.port or 5432)
+    async with (
+        wire,
+        opened(_through(url, wire), clock, web=Web(port=0)) as app,
+        serve(app) as (host, port),
+        aiohttp.ClientSession() as client,
+    ):
+        await wire.cut()
+        async with (
+            await asyncio.start_server(reset, "127.0.0.1", wire.port),
+            client.post(
+                f"http://{host}:{port}/v1/events", data=json.dumps(event()), headers=SINGLE
+            ) as got,
+        ):
+            said = (got.status, got.headers.get("Retry-After"))
+
+    assert said == (503, "5")

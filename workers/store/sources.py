@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, or_, select, update
+from sqlalchemy import Row, Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.store.aftermath import database_now
@@ -222,14 +222,14 @@ class SourceStore:
 
     async def unclosed(self, kind: str, after: int, limit: int) -> list[Row[Any]]:
         """(id, data) of a kind's records that aren't closed, by id above `after`."""
+        statement: Select[Any] = (
+            select(records.c.id, records.c.data)
+            .where(records.c.kind == kind, records.c.state != "closed", records.c.id > after)
+            .order_by(records.c.id)
+            .limit(limit)
+        )
         async with self.database.read() as connection:
-            rows = await connection.execute(
-                select(records.c.id, records.c.data)
-                .where(records.c.kind == kind, records.c.state != "closed", records.c.id > after)
-                .order_by(records.c.id)
-                .limit(limit)
-            )
-            return list(rows)
+            return list(await connection.execute(statement))
 
     async def brought(self, source: str, kind: str) -> set[str]:
         """The refs of a kind that a source brought and that aren't gone."""

@@ -141,6 +141,9 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             f"Send the whole body within {BODY_TIMEOUT_S:.0f} seconds.",
             headers={"Connection": "close"},
         ) from None
+    except (ConnectionResetError, web.RequestPayloadError):
+        # Said here, where it can only be the sender's connection: a database may break off too.
+        raise ProblemError("bad-body") from None
     return bytes(found)
 
 
@@ -167,8 +170,6 @@ async def answer_safely(request: web.Request, handler: Next) -> web.StreamRespon
         answer = _said(request, error)
     except (CallerError, HeldError) as error:
         answer = _said(request, of_caller(error))
-    except (ConnectionResetError, web.RequestPayloadError):
-        answer = _said(request, ProblemError("bad-body"))
     except Exception as error:
         answer = _said(request, _ours(request, error))
     if not answer.prepared:

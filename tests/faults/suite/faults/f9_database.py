@@ -76,7 +76,9 @@ class Producer:
 async def made_producer(
     world: World, trial: Trial, first: int, count: int, role: str = "web"
 ) -> Producer:
-    """Starts a web server, `web` or `run`, for somebody with `count` more statements to post, from `first` on."""
+    """Starts a web server, `web` or `run`, for somebody who has `count` more statements to post;
+    they are numbered from `first` on.
+    """
     populate(world.folder, count, trial.rng, first=first)
     await world.command("import", "contacts.csv")
     made = await world.command("tokens", "create", "producer", "--scope", "events:write")
