@@ -133,5 +133,6 @@ async def test_a_database_that_breaks_connections_off_isnt_taken_for_a_sender_wh
             ) as got,
         ):
             said = (got.status, got.headers.get("Retry-After"))
+        await wire.mend()
 
     assert said == (503, "5")
