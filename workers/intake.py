@@ -171,7 +171,11 @@ class Intake:
             return outcomes
         outcomes = await self._records(connection, rule, models, now)
         changed.add(kind, [model.ref for model in models], outcomes)
-        changed.at.setdefault(kind, set()).update(model.partner for model in models)
+        changed.at.setdefault(kind, set()).update(
+            model.partner
+            for model, outcome in zip(models, outcomes, strict=True)
+            if outcome in {Taken.NEW, Taken.CHANGED}
+        )
         return outcomes
 
     # --- people ---------------------------------------------------------------------------

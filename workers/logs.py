@@ -10,7 +10,8 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 
@@ -31,6 +32,24 @@ def _without_personal_data(
     return {key: mask(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+class _Unfailing:
+    """A stream that leaves out what can't be written, as on a full disk: no message waits for its
+    line in a log.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logs(settings: Logs, *, least: str | None = None) -> None:
     """Sets up logging for this process; `least` overrides the settings' level."""
     level = getattr(logging, (least or settings.level).upper())
@@ -42,6 +61,7 @@ def configure_logs(settings: Logs, *, least: str | None = None) -> None:
         )
     else:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    stream: Any = _Unfailing(sys.stderr)
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -52,11 +72,11 @@ def configure_logs(settings: Logs, *, least: str | None = None) -> None:
     structlog.configure(
         processors=[*chain, _without_personal_data, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     # Libraries log through the standard library: only what is wrong, and in the same words.
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), stream=stream, force=True)
     logging.getLogger().handlers[0].addFilter(_mask_record)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -63,3 +66,21 @@ def test_a_traceback_shows_no_local_values(capsys: pytest.CaptureFixture[str]) -
         structlog.get_logger("x").exception("broken")
 
     assert secret not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_log_on_a_full_disk_stops_nobody() -> None:
+    program = (
+        "import structlog, logging, workers.logs, workers.settings\n"
+        "workers.logs.configure_logs(workers.settings.Logs(format='json'))\n"
+        "for _ in range(300):\n"
+        "    structlog.get_logger('x').info('sent', detail='a' * 100)\n"
+        "    logging.getLogger('y').warning('slow')\n"
+        "print('went on')\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True
+        )
+
+    assert (done.returncode, done.stdout) == (0, "went on\n")

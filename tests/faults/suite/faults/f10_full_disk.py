@@ -83,7 +83,7 @@ async def under_postgres(trial: Trial) -> None:
         await world.far_side.script(*ANSWERS)
         data = world.postgres.home / "data"
         used = sum(one.stat().st_size for one in data.rglob("*") if one.is_file())
-        with small_disk(world.folder / "disk", used // 2**20 + SPARE_MB) as place:
+        with small_disk(world.postgres.home / "disk", used // 2**20 + SPARE_MB) as place:
             await asyncio.to_thread(_onto, world, place)
             try:
                 await _on_a_full_disk(trial, world, producer, Disk(place))
