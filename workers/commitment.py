@@ -77,6 +77,7 @@ class Commitment:
         ready = [one for one in looked if isinstance(one, Ready)]
         again, now = False, self.clock()
         async with self.store.database.write() as connection:
+            await self.store.outbox.hold(connection, [one.claimed.id for one in ready])
             rows = [one.claimed.row for one in ready]
             sent = await self.look.numbers.sent(connection, rows, now, exactly=True)
             for settled in (one for one in looked if isinstance(one, Settled)):

@@ -180,7 +180,8 @@ class Gate:
         )
 
     async def keep(self, now: Standing) -> None:
-        """Keeps the mark of a database that went on."""
+        """Keeps the mark of a database that went on; between two looks it is asked for as well."""
+        self.store.database.had_attempt = now.sends
         at = now.last_at or now.clock
         await asyncio.to_thread(self._marks.keep, now.epoch, Mark(now.sends, at))
 

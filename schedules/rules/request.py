@@ -189,7 +189,7 @@ class Request(Rule):
         return {**super().view(record), "values": values}
 
     def samples(self, now: datetime) -> Sequence[Sample]:
-        """An announcement in Chinese and in English, and an urgent one without an end."""
+        """An announcement in Chinese and in English, and urgent ones without an end."""
         chinese = {
             "title": "伙伴中心将于周六凌晨维护",
             "text": "维护期间（周六 0:00 至 4:00）伙伴中心暂停服务，请提前下载需要的清单。",
@@ -209,6 +209,16 @@ class Request(Rule):
                 now,
                 {"title": "发票邮寄地址已变更", "text": "请从即日起使用付款清单上的新地址。"},
                 False,
+                urgent=True,
+            ),
+            _sample(
+                "RQ-2026-0032",
+                now,
+                {
+                    "title": "Invoices go to a new address",
+                    "text": "From today please use the address on the invoice list.",
+                },
+                True,
                 urgent=True,
             ),
         )

@@ -7,14 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.smtp_server import SmtpServer
+from tests.faults.suite.wire import Wire
 from tests.product import (
     NOW,
     another,
     contact,
+    inbox,
     opened,
     outcomes,
     planned,
@@ -125,6 +127,48 @@ async def test_what_is_in_flight_by_our_fence_is_known_and_its_lease_begins_anew
         assert await app.store.outbox.still_sending(theirs, lease) == set()
         assert await app.store.outbox.still_sending(mine, lease) == {begun.id}
         assert await app.store.outbox.sweep(["inbox"], 10, NOW) == (0, 0)
+
+
+async def test_a_message_whose_commits_answer_is_lost_is_sent_all_the_same(
+    postgres_url: str, clock: FakeClock
+) -> None:
+    url = make_url(postgres_url)
+    said = ["cut"]
+
+    async def cut_once(answer: bytes) -> None:
+        said.extend(word for word in ("INSERT 0 1", "COMMIT") if f"{word}\0".encode() in answer)
+        if said[-2:] == ["INSERT 0 1", "COMMIT"] and "cut" not in said:
+            said.append("cut")
+            raise ConnectionResetError
+
+    async with Wire(url.port or 0, cut_once) as wire:
+        through = url.set(drivername="postgresql", port=wire.port)
+        async with opened(through.render_as_string(hide_password=False), clock) as app:
+            await planned(app, contact(), statement())
+            said[:] = []
+            await app.delivery.drain()
+
+            assert "cut" in said
+            assert await outcomes(app) == ["accepted"]
+            assert len(await inbox(app)) == 1
+
+
+async def test_who_unsubscribes_while_a_message_is_committed_to_waits_for_that_commit(
+    postgres_url: str, clock: FakeClock
+) -> None:
+    async with opened(postgres_url.replace("+asyncpg", "", 1), clock) as app:
+        await planned(app, contact(), statement())
+        (row,) = await app.store.operations.notifications(limit=10)
+        async with app.store.database.write() as connection:
+            await app.store.outbox.hold(connection, [row.id])
+            unsubscribing = asyncio.create_task(
+                app.store.operations.suppress("mail", row.address, "*", "unsubscribed", "S1", NOW)
+            )
+            await asyncio.sleep(0.5)
+            waited = not unsubscribing.done()
+
+        assert waited
+        assert await unsubscribing
 
 
 async def test_a_stale_holder_doesnt_renew_what_another_holds(

@@ -222,6 +222,23 @@ async def test_a_running_worker_notices_without_a_file(tmp_path: Path, clock: Fa
         assert "1 attempts are missing" in await gate.look()
 
 
+async def test_what_is_restored_between_two_looks_of_the_gate_is_not_sent_either(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    file = tmp_path / "duewatch.db"
+    people = [contact(f"C{n}", partner=f"P{n}") for n in (1, 2)]
+    async with opened(f"sqlite:///{file}", clock, **settings_of(tmp_path)) as app:
+        await planned(app, *people, statement("S1"))
+        with rewound(file, tmp_path / "old"):
+            await app.delivery.drain()
+            assert sorted((await states(app)).values()) == ["accepted"]
+            assert await gate_of(app).look() == ""
+            await app.store.database.close()
+        await app.delivery.drain()
+
+        assert list((await states(app)).values()) == ["pending"]
+
+
 async def test_a_machine_without_its_file_asks_where_the_settings_say_so(
     tmp_path: Path, clock: FakeClock
 ) -> None:

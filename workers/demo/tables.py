@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -112,4 +113,5 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Any, look: Any) -> None
     elif isinstance(cell, Decimal | int):
         sheet.write_number(row, column, float(cell), look)
     else:
-        sheet.write_string(row, column, str(cell))
+        text = json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else str(cell)
+        sheet.write_string(row, column, text)

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers import traces
+from workers.errors import UnavailableError
 from workers.model import NotificationState, Outcome
 from workers.providers import Report
 from workers.store.engine import Database, insert
@@ -83,6 +84,20 @@ class Aftermath:
                 )
         parked = sum(row.state == S.PARKED for row in rows)
         return len(rows) - parked, parked
+
+    async def hold(self, connection: AsyncConnection, ids: Collection[int]) -> None:
+        """Keeps everybody else from stopping what is written to these addresses, until the
+        transaction's end; who has stopped it before that is waited for, and seen.
+
+        Raises UnavailableError on a database that is older than it was: nothing may be begun there.
+        """
+        await connection.execute(_held(notifications.c.id.in_(ids)))
+        if least := self.database.had_attempt:
+            found = await connection.execute(
+                select(attempts.c.id).where(attempts.c.id >= least).limit(1)
+            )
+            if found.first() is None:
+                raise UnavailableError("the database is older than it was: nothing is begun")
 
     async def still_sending(self, fences: Mapping[int, int], lease: timedelta) -> set[int]:
         """Which of these (id -> fence) are in flight by this fence; their leases begin anew."""
@@ -205,7 +220,8 @@ async def add_suppression(
 ) -> bool:
     """Stops writing to an address; false when it was stopped already.
 
-    `kind` is a rule's, or "*" for everything.
+    `kind` is a rule's, or "*" for everything. What is being committed to just now is waited for, so
+    that by the order of commits nothing follows this one.
     """
     done = await connection.execute(
         insert(connection, suppressions)
@@ -213,7 +229,27 @@ async def add_suppression(
         .on_conflict_do_nothing()
         .returning(suppressions.c.id)
     )
-    return done.first() is not None
+    if done.first() is None:
+        return False
+    mine = and_(
+        notifications.c.channel == channel,
+        notifications.c.address == address,
+        notifications.c.state == S.PENDING,
+    )
+    await connection.execute(_held(mine))
+    return True
+
+
+def _held(which: ColumnElement[bool]) -> Select[Any]:
+    """Reads ids and keeps the rows until the transaction's end, on PostgreSQL; SQLite has one
+    writer anyway. By id, so that two who hold the same don't wait for each other.
+    """
+    return (
+        select(notifications.c.id)
+        .where(which)
+        .order_by(notifications.c.id)
+        .with_for_update(key_share=True)
+    )
 
 
 def plain(text: str) -> str:

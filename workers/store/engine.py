@@ -38,6 +38,10 @@ class Database:
         self.dialect = engine.dialect.name
         # SQLite has one writer: waiting here is fairer and quicker than its busy loop.
         self._writer = asyncio.Lock()
+        self.had_attempt = 0
+        """The number of an attempt that this process has seen in it; 0 for none. A database
+        without it, or a later one, is an old one restored.
+        """
 
     @classmethod
     def connected(cls, url: str) -> Database:

@@ -21,7 +21,9 @@ HERE = (
     (" ORDER BY a.number)", ")"),
     ("FILTER (WHERE a.id IS NOT NULL), '[]')", "FILTER (WHERE a.id IS NOT NULL)"),
 )
-"""What SQLite calls otherwise than PostgreSQL."""
+"""What SQLite calls otherwise than PostgreSQL, in the accounts."""
+NOW = "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')"
+"""An instant as the product keeps it there."""
 
 
 class LiteWorld(World):
@@ -65,7 +67,7 @@ class LiteWorld(World):
         if sql == ACCOUNTS:
             for theirs, ours in HERE:
                 sql = sql.replace(theirs, ours)
-        return await asyncio.to_thread(self._rows, sql, values)
+        return await asyncio.to_thread(self._rows, sql.replace("now()", NOW), values)
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         uri = f"file:{self.file}?mode=ro"

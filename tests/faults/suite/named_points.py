@@ -56,8 +56,10 @@ CUTS = (
     "after RCPT",
 )
 """At which something happens; a message's own is that of its number."""
-CHANCE = 0.35
-WAIT_S = 5.0
+CHANCE = 0.5
+WAIT_S, WAIT_IN_TRANSACTION_S = 10.0, 0.3
+"""So long it is waited for what happens; in a transaction it may be that one which holds it up."""
+IN_TRANSACTION = frozenset({CUTS[1], *CUTS[4:7]})
 RESTART_S = 0.05
 _DEATHS, _EACH = os.environ.get("DEATHS", ""), int(os.environ.get("DEATHS_EACH", "0"))
 _ASK_PORT = int(os.environ.get("ASK_PORT", "0"))
@@ -93,9 +95,9 @@ def live_again_and_again() -> None:
 
 
 def _next_fate() -> list[str]:
-    counts = Counter({point: 0 for point in POINTS})
-    with suppress(FileNotFoundError):
-        counts.update(json.loads(line)["point"] for line in Path(_DEATHS).open())
+    counts = Counter(dict.fromkeys(POINTS, 0))
+    with suppress(FileNotFoundError), Path(_DEATHS).open() as file:
+        counts.update(json.loads(line)["point"] for line in file)
     least = min(counts.values())
     if least >= _EACH:
         return []
@@ -121,12 +123,13 @@ async def reached(
         os.write(file, line.encode() + b"\n")
         os.kill(os.getpid(), signal.SIGKILL)
     if _ASK_PORT and point in CUTS:
-        mine = [one for one in addresses if CUTS[_number(one) % len(CUTS)] == point]
+        mine = [one for one in addresses if CUTS[number_of(one) % len(CUTS)] == point]
+        wait_s = WAIT_IN_TRANSACTION_S if point in IN_TRANSACTION else WAIT_S
         for one in mine:
             if (point, one) not in _asked:
                 _asked.add((point, one))
                 with suppress(OSError, TimeoutError):
-                    await asyncio.wait_for(_ask(point, one), WAIT_S)
+                    await asyncio.wait_for(_ask(point, one), wait_s)
 
 
 async def _ask(point: str, address: str) -> None:
@@ -145,5 +148,6 @@ def _address(thing: Any) -> str:
     return str(getattr(thing, "claimed", thing).row.address)
 
 
-def _number(address: str) -> int:
+def number_of(address: str) -> int:
+    """The number in a key, or in an address that has one."""
     return int("".join(filter(str.isdigit, address.partition("@")[0]))[-7:])

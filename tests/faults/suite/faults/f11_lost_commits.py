@@ -19,11 +19,12 @@ class Drops:
 
     def __init__(self, trial: Trial) -> None:
         self.count = 0
+        self.begun = False
         self._rng = trial.rng
 
     async def hear(self, said: bytes) -> None:
         """Raises ConnectionResetError to cut."""
-        if COMMITTED in said and self._rng.random() < SHARE:
+        if self.begun and COMMITTED in said and self._rng.random() < SHARE:
             self.count += 1
             raise ConnectionResetError
 
@@ -37,6 +38,9 @@ async def run(trial: Trial) -> None:
             workers = await world.start(
                 "worker", 2 if trial.short else WORKERS, supervised=True, DATABASE_URL=url
             )
+            for worker in workers:
+                await world.ready(worker)
+            drops.begun = True
             settled = await world.settled(timeout_s=300)
             ended = [code for one in workers for _, code in one.exits]
             await world.stop()

@@ -16,9 +16,8 @@ from tests.faults.suite.world import AWAY, Process, World
 SCHEDULERS, SCANS = 2, 3
 WRITTEN, COMMITTED = b"INSERT 0 1\x00", b"COMMIT\x00"
 """How PostgreSQL says that a row is written, and that a transaction is durable."""
-IN_A_PAGE, AFTER_ONE = 1 / 900, 1 / 5
-"""Chances of being killed, by row and by commit; a page of 500 records is 1,000 rows."""
-SHORT_IN_A_PAGE = 1 / 250
+IN_A_PAGE, AFTER_ONE = 1 / 1500, 1 / 2
+"""Chances of being killed, by row and by page; a page of 500 records is 1,000 rows."""
 LATE_S = 60.0
 TICK_S = 10.0
 PLANNED = "SELECT address, count(*) AS times FROM notifications GROUP BY address"
@@ -39,7 +38,7 @@ class Killer:
         self.within = self.between = 0
         self.chances = True
         self._rng, self._world = trial.rng, world
-        self._in_a_page = SHORT_IN_A_PAGE if trial.short else IN_A_PAGE
+        self._written = 0
         self._victim: Process | None = None
         self.wire = Wire(world.postgres.port, self._hear)
 
@@ -52,16 +51,20 @@ class Killer:
         if self._victim is None or not self.chances:
             return
         rows = said.count(WRITTEN)
-        if any(self._rng.random() < self._in_a_page for _ in range(rows)):
+        self._written += rows
+        if any(self._rng.random() < IN_A_PAGE for _ in range(rows)):
             self.within += self._world.kill(self._victim)
-        elif COMMITTED in said and self._rng.random() < AFTER_ONE:
-            self.between += self._world.kill(self._victim)
+            self._written = 0
+        elif COMMITTED in said:
+            of_a_page, self._written = self._written > 2, 0
+            if of_a_page and self._rng.random() < AFTER_ONE:
+                self.between += self._world.kill(self._victim)
 
 
 async def run(trial: Trial) -> None:
     async with trial.world(broker="") as world, AsyncExitStack() as stack:
         expected = await world.load(trial.n, sms_share=0.5, plan=False)
-        roles = ("scheduler",) * SCHEDULERS + ("scan",) * (1 if trial.short else SCANS)
+        roles = ("scheduler",) * SCHEDULERS + ("scan",) * SCANS
         killers = [Killer(trial, world) for _ in roles]
         for killer, role in zip(killers, roles, strict=True):
             await stack.enter_async_context(killer.wire)
@@ -85,8 +88,8 @@ async def run(trial: Trial) -> None:
         trial.note("kills after one", between)
         trial.note("planned in", f"{spared - begun + late:.0f} s")
         trial.note("after the last kill", f"{late:.1f} s")
-        trial.require("killed within a page", within >= (1 if trial.short else 20), within)
-        trial.require("killed between pages", between >= (1 if trial.short else 10), between)
+        trial.require("killed within a page", within >= 15, within)
+        trial.require("killed between pages", between >= 5, between)
         trial.require(f"the rest is planned ≤ {LATE_S:g} s", late <= LATE_S, late)
 
 
