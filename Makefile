@@ -61,6 +61,7 @@ format: .venv/.stamp-dev
 docs: .venv/.stamp-dev
 	@$(BIN)/python -c "from workers.cli.setup import configuration_page as page; print(page(), end='')" > docs/configuration.md
 	@$(BIN)/python -c "from workers.cli.rules_page import main; main()" > docs/rules.md
+	@$(BIN)/duewatch schemas --out docs/schemas
 
 pictures: .venv/.stamp-dev
 	@$(BIN)/python -m tests.pictures $(ARGS)

@@ -20,7 +20,6 @@ from schedules.rules import load_rules
 from workers.asyncapi import asyncapi
 from workers.event_types import EventTypes, breaking
 
-ROOT = Path(__file__).parents[2]
 RULES = load_rules()
 TYPES = EventTypes(RULES)
 SCHEMAS = TYPES.schemas()
@@ -29,17 +28,8 @@ NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_each_schema_is_one_and_is_written_down(name: str) -> None:
+def test_each_schema_is_one(name: str) -> None:
     Draft202012Validator.check_schema(SCHEMAS[name])
-    written = json.loads((ROOT / f"docs/schemas/{name}.json").read_text("utf-8"))
-
-    assert written == SCHEMAS[name], "run: duewatch schemas --out docs/schemas"
-
-
-def test_no_schema_is_written_down_that_isnt_there() -> None:
-    written = {path.stem for path in (ROOT / "docs/schemas").glob("*.json")}
-
-    assert written == {*SCHEMAS, "asyncapi"}
 
 
 @pytest.mark.parametrize("kind", sorted(k for k, rule in RULES.items() if not rule.made_here))
@@ -111,16 +101,14 @@ def _references(part: Any) -> Iterator[str]:
         yield from _references(one)
 
 
-def test_the_queues_document_is_written_down_and_leads_nowhere_wrong() -> None:
-    written = json.loads((ROOT / "docs/schemas/asyncapi.json").read_text("utf-8"))
-    document = asyncapi(TYPES, written["info"]["version"])
+def test_the_queues_document_leads_nowhere_wrong() -> None:
+    document = asyncapi(TYPES, "1")
     for reference in set(_references(document)):
         found: Any = document
         for name in reference.removeprefix("#/").split("/"):
             found = found[name.replace("~1", "/")]
         assert isinstance(found, dict), reference
 
-    assert written == document, "run: duewatch schemas --out docs/schemas"
     assert document["asyncapi"].startswith("3.")
     assert {one.name for one in TYPES} <= set(document["channels"]["events"]["messages"])
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from schedules import load_rules
+from workers.asyncapi import asyncapi
 from workers.cli.rules_page import PICTURES, picture_name, rules_page
 from workers.cli.setup import configuration_page
+from workers.event_types import EventTypes
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -107,6 +111,15 @@ def test_the_configuration_page_is_what_the_settings_say() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
     assert page == configuration_page(), "run make docs"
+
+
+def test_the_schemas_are_what_the_rules_say() -> None:
+    types = EventTypes(load_rules())
+    made = {**types.schemas(), "asyncapi": asyncapi(types, version("duewatch"))}
+    folder = ROOT / "docs/schemas"
+    written = {path.stem: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
+
+    assert written == made, "run make docs"
 
 
 def test_the_page_of_rules_is_what_the_rules_say() -> None:

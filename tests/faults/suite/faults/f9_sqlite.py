@@ -9,7 +9,7 @@ from tests.faults.suite.lite import LiteWorld
 from tests.faults.suite.world import Process
 
 KILLS, SHORT_KILLS = 15, 2
-MEAN_S = 3.0
+MEAN_S = 0.7
 ANSWERS = (
     {"verb": ".", "do": "usual", "after_s": 0.05},
     {"verb": "SMS", "do": "usual", "after_s": 0.05},
@@ -63,7 +63,7 @@ FAULTS = [
         "times under load",
         expected="the log is read anew; what was in flight is unknown",
         passes="the file is whole; mail: copies ≤ unknown; SMS: no copies; unknown ≤ 10 a kill",
-        full=2_000,
+        full=3_000,
         short=100,
         run=run,
     ),
