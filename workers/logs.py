@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
+from io import RawIOBase
 from typing import Any, TextIO
 
 import structlog
@@ -39,10 +40,18 @@ class _Unfailing:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        # What a buffer kept of a failed write would fail once more at exit, and be its code (120).
+        self._raw: RawIOBase | None = getattr(getattr(stream, "buffer", None), "raw", None)
 
     def write(self, text: str) -> int:
         with suppress(OSError):
-            self._stream.write(text)
+            if self._raw is None:
+                self._stream.write(text)
+                return len(text)
+            self._stream.flush()
+            left = memoryview(text.encode("utf-8", "backslashreplace"))
+            while left and (written := self._raw.write(left)):
+                left = left[written:]
         return len(text)
 
     def flush(self) -> None:

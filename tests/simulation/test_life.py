@@ -9,7 +9,8 @@ from schedules.people import ContactData, PartnerData
 from tests.product import RULES
 from workers.simulation.life import life
 
-SENT = {kind for kind, rule in RULES.items() if not rule.made_here}
+# What others ask for has no life of its own.
+SENT = {kind for kind, rule in RULES.items() if not rule.made_here} - {"request"}
 """What producers send: the others are made here."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -327,6 +328,8 @@ def test_a_rule_s_samples_come_back_from_a_file_as_they_went_in(tmp_path: Path, 
 def _cell(value: Any) -> str | None:
     if value is None:
         return None
+    if isinstance(value, dict):
+        return json.dumps(value)
     return ",".join(value) if isinstance(value, list | tuple) else str(value)
 
 

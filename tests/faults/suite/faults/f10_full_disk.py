@@ -221,7 +221,7 @@ FAULTS = [
         expected="producers are told to wait; nothing is sent whose attempt can't be written",
         passes="copies ≤ unknown; all refusals are 503 with Retry-After; work goes on ≤ "
         f"{RESUME_S:g} s after there is space; no worker ended",
-        full=5_000,
+        full=4_000,
         short=0,
         run=under_postgres,
     ),

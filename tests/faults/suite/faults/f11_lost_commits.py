@@ -6,7 +6,7 @@ from tests.faults.suite.fault import Fault, Trial
 from tests.faults.suite.wire import Wire
 
 WORKERS = 4
-SHARE = 0.08
+SHARE = 0.1
 """Of all commits of workers."""
 LEAST, SHORT_LEAST = 200, 5
 COMMITTED = b"COMMIT\x00"
@@ -62,7 +62,7 @@ FAULTS = [
         "the connection is cut when the commit is durable and its answer isn't passed on",
         expected="whoever lost the answer looks whether what it wrote is there, and goes on",
         passes="no copies, nothing unknown, none stopped, no worker ended",
-        full=5_000,
+        full=6_000,
         short=200,
         run=run,
     ),

@@ -207,7 +207,7 @@ FAULTS = [
         "late",
         passes="WRONG = 0 by the order of commits; nothing else is lost; no copies; from the "
         f"beginning's commit to the final dot ≤ {WINDOW_S:g} s (p99)",
-        full=2_000,
+        full=5_000,
         short=0,
         run=run,
     ),
