@@ -168,6 +168,17 @@ def test_a_customer_reads_the_number_masked_and_the_link_whole() -> None:
         assert str(notice.items[0].record.data.url) in parts[part]
 
 
+@pytest.mark.parametrize("form", ["html", "txt"])
+def test_what_is_said_once_isnt_listed_and_several_are(form: str) -> None:
+    first, second = notices("request", "announcement", "en")[:2]
+    titles = [n.items[0].record.data.model_dump()["values"]["title"] for n in (first, second)]
+    alone = RENDERER.parts(first)[form].partition("<body")[2 if form == "html" else 0]
+    both = RENDERER.parts(replace(first, items=first.items + second.items))[form]
+
+    assert alone.count(titles[0]) == 1
+    assert all(title in both for title in titles)
+
+
 def test_a_large_digest_leaves_files_out_and_says_so() -> None:
     notice = payments(12, notices("payment", "reminder")[0])
     message = read(RENDERER.render(notice))

@@ -142,6 +142,7 @@ class Language:
                 say["columns"] = getattr(module, "columns", ["", ""])
                 say["figures"] = [one for one in getattr(module, "figures", []) if one[1]]
                 say["in_words"] = getattr(module, "in_words", False)
+                say["listed"] = getattr(module, "listed", True)
                 say["open"] = getattr(module, "open", values["links"]["open"])
                 say["steps"] = [one for one in getattr(module, "steps", []) if one]
             rows = [self._row(module, item) for item in values["items"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from pydantic import (
 
 from schedules.fields import read_instant
 from workers.app import App
+from workers.envelope import time_fault
 from workers.tokens import Scope
 from workers.web.access import Caller
 
@@ -37,8 +37,8 @@ _RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$
 def _instant(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
-    if not isinstance(value, str) or not re.fullmatch(_RFC3339, value, re.ASCII):
-        raise ValueError("must be a time with its zone (RFC 3339), like 2026-11-20T10:00:00+08:00")
+    if fault := time_fault(value):
+        raise ValueError(fault)
     return read_instant(value.upper()).astimezone(UTC)
 
 
