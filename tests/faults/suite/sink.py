@@ -36,6 +36,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -315,4 +316,6 @@ async def serve(log_path: str, smtp_port: int, http_port: int) -> None:
 
 
 if __name__ == "__main__":
+    # A flood goes on for a moment after the other side has gone; asyncio says so for each write.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     asyncio.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

