@@ -66,7 +66,7 @@ async def claim_now_and_then(app: App, seen: Seen) -> None:
         seen.claims.append((began, perf_counter() - began))
         async with app.store.database.write() as connection:
             back = {one.id: (one.row.not_before, one.row.reason) for one in claimed}
-            await outbox.put_off_all(connection, claimed, back)
+            await outbox.put_off(connection, claimed, back)
         await asyncio.sleep(0.25)
 
 

@@ -23,9 +23,9 @@ from workers.places import Places
 from workers.providers import Channel, Provider
 from workers.settings import Settings
 from workers.store import AsyncConnection, Row, Store
+from workers.store.attempts import Claimed, Finished
 from workers.store.breakers import BreakerRules, ProviderState, Turn, worth_noting
 from workers.store.limits import MINUTE, SECOND, Pace
-from workers.store.outbox import Claimed, Finished
 
 log = structlog.get_logger("carriers")
 

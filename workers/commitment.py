@@ -20,7 +20,7 @@ from workers.model import NotificationState
 from workers.purse import Purse
 from workers.settings import Settings
 from workers.store import AsyncConnection, Store, is_away
-from workers.store.outbox import Claimed
+from workers.store.attempts import Beginning, Claimed, Ending
 
 log = structlog.get_logger("deliver")
 
@@ -52,20 +52,25 @@ class Commitment:
 
     async def to(
         self, claimed: Sequence[Claimed], names: Mapping[int, str]
-    ) -> tuple[list[Ready], bool]:
+    ) -> tuple[list[Ready], float, bool]:
         """Begins the attempts of those that are still to be sent, by the providers of these
         `names` (id -> name); the rest is settled or given back.
 
-        Also says whether one was given back to be looked at again at once.
+        Also says since when their leases run, at least (the loop's clock, in seconds: however late
+        the answer to the commit comes), and whether one was given back to be looked at again at
+        once.
         """
         looked = await self.purse.within_the_day(await self.look.at(claimed))
-        begun: list[Ready] = []
+        clock = asyncio.get_running_loop().time
+        begun, since = list[Ready](), clock()
         try:
-            return begun, await self._commit(looked, names, begun)
+            again = await self._commit(looked, names, begun)
         except Exception as error:
             if not is_away(error) or not begun:
                 raise
-            return await self._found_out(begun, error), False
+            begun, since = await self._found_out(begun, error)
+            again = False
+        return begun, since, again
 
     async def _commit(
         self,
@@ -75,35 +80,43 @@ class Commitment:
     ) -> bool:
         """One transaction; puts those that are to be sent, if it is committed, into `begun`."""
         ready = [one for one in looked if isinstance(one, Ready)]
-        again, now = False, self.clock()
+        settled = {one.claimed.id: one for one in looked if isinstance(one, Settled)}
+        now = self.clock()
         async with self.store.database.write() as connection:
             await self.store.outbox.hold(connection, [one.claimed.id for one in ready])
             rows = [one.claimed.row for one in ready]
             sent = await self.look.numbers.sent(connection, rows, now, exactly=True)
-            for settled in (one for one in looked if isinstance(one, Settled)):
-                await self._settle(connection, settled, now)
             refused = await self._refused(connection, ready, names, now)
             for one in ready:
                 row = one.claimed.row
+                if row.id in refused:
+                    continue
                 if wait := self.look.numbers.must_wait(row, sent, now):
-                    refused.setdefault(row.id, Settled(one.claimed, wait[0], until=wait[1]))
-                if no := refused.get(row.id):
-                    await self._settle(connection, no, now)
-                elif await self._begin(connection, one, names[row.id], now):
-                    self.look.numbers.count(row, sent)
-                    begun.append(one)
+                    refused[row.id] = Settled(one.claimed, wait[0], until=wait[1])
                 else:
-                    # It changed since it was rendered: give it back and look again.
-                    await self.store.outbox.put_off(connection, one.claimed, now, "")
-                    again = True
+                    self.look.numbers.count(row, sent)
+            begun += await self._begin(
+                connection, [one for one in ready if one.claimed.id not in refused], names, now
+            )
             begun_ids = {one.claimed.id for one in begun}
-            for one in ready:
-                if one.claimed.id not in begun_ids:
-                    await self.purse.refund(connection, one.claimed.id)
-        return again
+            left = [one for one in ready if one.claimed.id not in begun_ids]
+            # It changed since it was rendered: give it back and look again.
+            again = [one for one in left if one.claimed.id not in refused]
+            await self._settle(
+                connection,
+                [*settled.values(), *refused.values()],
+                [Settled(one.claimed, "", until=now) for one in again],
+                now,
+            )
+            for one in left:
+                await self.purse.refund(connection, one.claimed.id)
+        return bool(again)
 
-    async def _found_out(self, begun: Sequence[Ready], error: Exception) -> list[Ready]:
-        """Which of these were begun after all, where the answer to the commit was lost.
+    async def _found_out(
+        self, begun: Sequence[Ready], error: Exception
+    ) -> tuple[list[Ready], float]:
+        """Which of these were begun after all, where the answer to the commit was lost, and since
+        when their leases run.
 
         Asked for as long as others leave them alone; then the error is raised, and a sweep finds
         them.
@@ -111,6 +124,7 @@ class Commitment:
         fences = {one.claimed.id: one.claimed.fence for one in begun}
         end = asyncio.get_running_loop().time() + self._lease.total_seconds()
         while asyncio.get_running_loop().time() < end:
+            since = asyncio.get_running_loop().time()
             try:
                 ours = await self.store.outbox.still_sending(fences, self._lease)
             except Exception as again:
@@ -119,28 +133,48 @@ class Commitment:
                 await asyncio.sleep(ASK_AGAIN_S)
                 continue
             log.warning("the answer to a commit was lost", begun=len(ours), of=len(fences))
-            return [one for one in begun if one.claimed.id in ours]
+            return [one for one in begun if one.claimed.id in ours], since
         raise error
 
     async def _begin(
-        self, connection: AsyncConnection, one: Ready, name: str, now: datetime
-    ) -> bool:
-        begun = await self.store.outbox.begin(
-            connection, one.claimed, name, one.revisions, self._lease, now
-        )
-        if begun:
-            await self.store.outbox.drop(connection, one.dropped, now)
+        self,
+        connection: AsyncConnection,
+        ready: Sequence[Ready],
+        names: Mapping[int, str],
+        now: datetime,
+    ) -> list[Ready]:
+        """Begins the attempts; returns those that were still ours, and as they were rendered."""
+        beginnings = [Beginning(one.claimed, names[one.claimed.id], one.revisions) for one in ready]
+        ids = await self.store.outbox.begin(connection, beginnings, self._lease, now)
+        begun = [one for one in ready if one.claimed.id in ids]
+        dropped = {line: why for one in begun for line, why in one.dropped.items()}
+        await self.store.outbox.drop(connection, dropped, now)
         return begun
 
-    async def _settle(self, connection: AsyncConnection, one: Settled, now: datetime) -> None:
-        if one.state is None:
-            assert one.until is not None
-            await self.store.outbox.put_off(connection, one.claimed, one.until, one.reason)
-            return
-        if not await self.store.outbox.settle(connection, one.claimed, one.state, one.reason, now):
-            return
-        await self.store.outbox.drop(connection, one.dropped, now)
-        self.outcomes[one.claimed.row.channel, one.state.value] += 1
+    async def _settle(
+        self,
+        connection: AsyncConnection,
+        settled: Sequence[Settled],
+        given_back: Sequence[Settled],
+        now: datetime,
+    ) -> None:
+        waits = {
+            one.claimed.id: (one.until, one.reason)
+            for one in (*settled, *given_back)
+            if one.state is None and one.until is not None
+        }
+        every = [one.claimed for one in (*settled, *given_back)]
+        await self.store.outbox.put_off(connection, every, waits)
+        endings = [
+            Ending(one.claimed, one.state, one.reason) for one in settled if one.state is not None
+        ]
+        ended = await self.store.outbox.settle(connection, endings, now)
+        mine = [one for one in settled if one.claimed.id in ended]
+        dropped = {line: why for one in mine for line, why in one.dropped.items()}
+        await self.store.outbox.drop(connection, dropped, now)
+        for one in mine:
+            assert one.state is not None
+            self.outcomes[one.claimed.row.channel, one.state.value] += 1
 
     async def _refused(
         self,

@@ -32,8 +32,8 @@ from workers.records import Registry
 from workers.render import Renderer
 from workers.settings import Settings
 from workers.store import AsyncConnection, Store
+from workers.store.attempts import Claimed, Finished
 from workers.store.breakers import Turn
-from workers.store.outbox import Claimed, Finished
 
 log = structlog.get_logger("deliver")
 
@@ -227,16 +227,16 @@ class Delivery:
         """Hands out free places, in order, a chunk at a time; two chunks fit in: while one sends
         the other is looked at and rendered.
         """
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
         size = max(1, self.settings.delivery.concurrency // 2)
-        while picked := self._pick(size):
-            if len(picked) < min(size, len(self._hand)) and not gathered:
-                for one in picked:
-                    self.carriers.places.leave(one.id)
-                loop = asyncio.get_running_loop()
-                self._gathering = loop.call_later(GATHER_S, partial(self._pump, gathered=True))
+        if gathered:
+            self._gathering = None
+        while self._hand:
+            if self.carriers.places.free < min(size, len(self._hand)) and not gathered:
+                if self._gathering is None:
+                    loop = asyncio.get_running_loop()
+                    self._gathering = loop.call_later(GATHER_S, partial(self._pump, gathered=True))
+                return
+            if not (picked := self._pick(size)):
                 return
             for one in picked:
                 del self._hand[one.id]
@@ -247,16 +247,17 @@ class Delivery:
         what nobody of them wants to those who are quick.
         """
         places, picked, lost = self.carriers.places, dict[int, Claimed](), list[int]()
+        size = min(size, places.free)
         for lent in (False, True):
             for one, _ in self._hand.values():
-                if len(picked) == size or not places.free:
+                if len(picked) >= size:
                     break
                 if one.id in picked:
                     continue
                 name = self.carriers.choose(one.row)
                 if name is None:
                     lost.append(one.id)
-                elif places.may(keys := self.carriers.keys(name, one.row), lent=lent):
+                elif places.fits(keys := self.carriers.keys(name, one.row), lent=lent):
                     places.take(one.id, keys)
                     self._chosen[one.id] = name
                     picked[one.id] = one
@@ -285,7 +286,7 @@ class Delivery:
                     one.id: (later if wait else one.row.not_before, why or one.row.reason)
                     for one in back
                 }
-                await self.store.outbox.put_off_all(connection, back, waits)
+                await self.store.outbox.put_off(connection, back, waits)
         except Exception as error:
             log.error("give back", error=type(error).__name__, detail=str(error)[:200])
         for one in back:
@@ -315,13 +316,13 @@ class Delivery:
 
     async def _chunk(self, claimed: Sequence[Claimed]) -> None:
         ready: list[Ready] = []
+        begun_at = 0.0
         try:
-            ready = await self._prepare(claimed)
+            ready, begun_at = await self._prepare(claimed)
         except Exception as error:
             # Not begun, so nothing left: the lease ends and another look is taken.
             log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
             self._let_go(claimed)
-        begun_at = asyncio.get_running_loop().time()
         for one in ready:
             self._spawn(self._send(one, begun_at))
         begun = {one.claimed.id for one in ready}
@@ -331,17 +332,17 @@ class Delivery:
             await self.carriers.probe_ended(unused.id, unused=True)
         self._pump()
 
-    async def _prepare(self, claimed: Sequence[Claimed]) -> list[Ready]:
-        """The last look, rendering and the commitment to send."""
+    async def _prepare(self, claimed: Sequence[Claimed]) -> tuple[list[Ready], float]:
+        """The last look, rendering and the commitment to send; and since when its lease runs."""
         names = {one.id: self._provider_of(one) for one in claimed}
-        begun, again = await self.commitment.to(claimed, names)
+        begun, begun_at, again = await self.commitment.to(claimed, names)
         begun_ids = {one.claimed.id for one in begun}
         self._begun_by |= {one_id: names[one_id] for one_id in begun_ids}
         self._under_way |= begun_ids
         self._let_go([one for one in claimed if one.id not in begun_ids])
         if again:
             self._bell.set()
-        return begun
+        return begun, begun_at
 
     def _provider_of(self, claimed: Claimed) -> str:
         chosen = self._chosen.pop(claimed.id, None) or self.carriers.choose(claimed.row)

@@ -26,7 +26,7 @@ from workers.records import Records, Registry, Watched
 from workers.render import Renderer
 from workers.settings import Settings
 from workers.store import Row, Store
-from workers.store.outbox import Claimed
+from workers.store.attempts import Claimed
 
 log = structlog.get_logger("deliver")
 
@@ -183,7 +183,12 @@ class LastLook:
         notice = self.notice(one.row, list(zip(items, keep, strict=True)), now, required)
         try:
             with traces.span("render", parent=one.row.traceparent, notification=one.row.uid):
-                message = await asyncio.to_thread(self.renderer.render, notice)
+                if self.renderer.is_quick(notice):
+                    # A thread would cost more, and hold up this one's hand-overs meanwhile.
+                    message = self.renderer.render(notice)
+                    await asyncio.sleep(0)
+                else:
+                    message = await asyncio.to_thread(self.renderer.render, notice)
         except TemplateError as error:
             log.error("template", kind=one.row.kind, notification=one.row.uid, detail=str(error))
             return Settled(one, str(error), S.PARKED, dropped=dropped)

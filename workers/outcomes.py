@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from workers.errors import PermanentError, ProviderError, TransientError
 from workers.model import NotificationState, Outcome
 from workers.settings import Delivery as DeliverySettings
+from workers.store.attempts import Claimed, Finished
 from workers.store.breakers import Turn
-from workers.store.outbox import Claimed, Finished
 
 S = NotificationState
 _LESS = re.compile(r"4(21|5\d)\b.*(\brate\b|too many|throttl|slow down)", re.IGNORECASE | re.DOTALL)

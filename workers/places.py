@@ -31,7 +31,7 @@ class Places:
         self.total = total
         self.share = share
         self._clock = clock
-        self._held: dict[Hashable, float] = {}
+        self._held: dict[Hashable, Sequence[str]] = {}
         self._by_key: dict[str, dict[Hashable, float]] = defaultdict(dict)
         self._quick: dict[str, float] = {}
 
@@ -50,14 +50,16 @@ class Places:
         """Whether a message with these keys may have a place now; `lent` when nobody else who
         has places left of their share waits for it.
         """
-        return self.free > 0 and all(
-            self.held_by(key) < self.share or (lent and self._is_quick(key)) for key in keys
-        )
+        return self.free > 0 and self.fits(keys, lent=lent)
+
+    def fits(self, keys: Sequence[str], *, lent: bool = False) -> bool:
+        """As `may`, where it is known that there is a place."""
+        return all(self.held_by(key) < self.share or (lent and self._is_quick(key)) for key in keys)
 
     def take(self, one: Hashable, keys: Sequence[str]) -> None:
         """Takes a place; `one` gives it back."""
         now = self._clock()
-        self._held[one] = now
+        self._held[one] = keys
         for key in keys:
             self._by_key[key][one] = now
 
@@ -65,8 +67,7 @@ class Places:
         """Gives a place back; one that holds none changes nothing. `answered` when a server had it
         and has said what became of it.
         """
-        self._held.pop(one, None)
-        for key in [key for key, held in self._by_key.items() if one in held]:
+        for key in self._held.pop(one, ()):
             since = self._by_key[key].pop(one)
             if answered:
                 self._heard(key, since)

@@ -27,6 +27,10 @@ class Stalls(Renderer):
     def __init__(self) -> None:
         """Needs no templates."""
 
+    def is_quick(self, notice: Notice) -> bool:
+        """It isn't."""
+        return False
+
     def render(self, notice: Notice) -> Mail | Sms:
         """Never returns in a test's time."""
         # Two chunks are rendered at a time: each says it in one write, so that lines stay whole.

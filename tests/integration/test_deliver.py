@@ -47,6 +47,9 @@ class Interrupted(Renderer):
         self._app, self._happens, self._loop = app, happens, asyncio.get_running_loop()
         self.times = 0
 
+    def is_quick(self, notice: Notice) -> bool:
+        return False  # something takes its time
+
     def render(self, notice: Notice) -> Mail | Sms:
         self.times += 1
         if self.times == 1:

@@ -25,6 +25,7 @@ from tests.product import (
     states,
 )
 from workers.model import NotificationState
+from workers.store.attempts import Beginning, Ending
 from workers.store.tables import attempts
 
 DAY = timedelta(days=1)
@@ -80,16 +81,18 @@ async def test_a_stale_holder_can_neither_begin_nor_finish(
         async with app.store.database.write() as connection:
             seen = {row.id: row.revision}
             begun = [
-                await app.store.outbox.begin(connection, one, "inbox", seen, lease, NOW)
+                await app.store.outbox.begin(
+                    connection, [Beginning(one, "inbox", seen)], lease, NOW
+                )
                 for one in (stale, holder, holder)
             ]
             late = await app.store.outbox.settle(
-                connection, stale, NotificationState.CANCELLED, "moot", NOW
+                connection, [Ending(stale, NotificationState.CANCELLED, "moot")], NOW
             )
 
         assert nobody == []
-        assert begun == [False, True, False]
-        assert late is False
+        assert begun == [set(), {holder.id}, set()]
+        assert late == set()
 
 
 async def test_what_a_stale_holder_holds_moot_stays_with_the_one_who_sends_it(
@@ -120,7 +123,8 @@ async def test_what_is_in_flight_by_our_fence_is_known_and_its_lease_begins_anew
         (row,) = await app.store.records.find("S1")
         async with app.store.database.write() as connection:
             seen = {row.id: row.revision}
-            await app.store.outbox.begin(connection, begun, "inbox", seen, lapsed, NOW)
+            one = Beginning(begun, "inbox", seen)
+            await app.store.outbox.begin(connection, [one], lapsed, NOW)
         mine = {one.id: one.fence for one in (begun, claimed)}
         theirs = {begun.id: begun.fence + 1}
 
@@ -208,11 +212,11 @@ async def test_a_renewal_doesnt_wait_for_what_is_begun_or_finished_meanwhile(
         lapsed, lease = timedelta(seconds=-1), timedelta(seconds=60)
         first, second = await app.store.outbox.claim(NOW, 10, lapsed)
         async with app.store.database.write() as connection:
-            await app.store.outbox.put_off(connection, second, NOW, "")
+            await app.store.outbox.put_off(connection, [second], {second.id: (NOW, "")})
             # Whoever waited here for the second would hold the first, which is wanted next.
             async with asyncio.timeout(5):
                 await app.store.outbox.renew([first, second], lease)
-            assert await app.store.outbox.put_off(connection, first, NOW, "")
+            assert await app.store.outbox.put_off(connection, [first], {first.id: (NOW, "")})
             await connection.rollback()
         (left,) = await app.store.outbox.claim(NOW, 10, lapsed)
 
@@ -229,8 +233,8 @@ async def test_a_message_that_ends_its_worker_each_time_is_parked_at_last(
         for _ in range(3):
             (claimed,) = await app.store.outbox.claim(NOW, 10, lapsed)
             async with app.store.database.write() as connection:
-                seen = {row.id: row.revision}
-                assert await app.store.outbox.begin(connection, claimed, "inbox", seen, lapsed, NOW)
+                one = Beginning(claimed, "inbox", {row.id: row.revision})
+                assert await app.store.outbox.begin(connection, [one], lapsed, NOW)
             await app.delivery._sweep()
 
         assert await states(app) == {"c1@example.com": "parked"}

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql
 
 from tests.product import NOW
 from workers.store import Store
+from workers.store.attempts import Claimed
 from workers.store.lanes import Lanes
-from workers.store.outbox import Claimed
 from workers.store.tables import Instant, notifications
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from tests.product import NOW, contact, opened, planned, statement, states
 from workers.app import App
 from workers.model import NotificationState, Outcome
 from workers.providers import Report
-from workers.store.outbox import Claimed, Finished
+from workers.store.attempts import Beginning, Claimed, Finished
 
 ADDRESS = "c1@example.com"
 
@@ -23,9 +23,8 @@ async def _begun(app: App) -> Claimed:
     (claimed,) = await app.store.outbox.claim(NOW, 1, timedelta(seconds=60))
     (record,) = await app.store.records.find("S1")
     async with app.store.database.write() as connection:
-        assert await app.store.outbox.begin(
-            connection, claimed, "smtp", {record.id: record.revision}, timedelta(seconds=60), NOW
-        )
+        one = Beginning(claimed, "smtp", {record.id: record.revision})
+        assert await app.store.outbox.begin(connection, [one], timedelta(seconds=60), NOW)
     return claimed
 
 

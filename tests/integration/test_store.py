@@ -18,8 +18,8 @@ from workers.errors import SettingsError, UnavailableError
 from workers.model import NotificationState as S
 from workers.model import Outcome
 from workers.store import Store
+from workers.store.attempts import Beginning, Finished
 from workers.store.engine import newest_version
-from workers.store.outbox import Finished
 from workers.store.tables import Instant, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -108,8 +108,8 @@ async def test_a_provider_whose_words_no_database_takes_keeps_nobody_waiting(
         (claimed,) = await app.store.outbox.claim(NOW, 1, lease)
         (row,) = await app.store.records.find("S1")
         async with app.store.database.write() as connection:
-            seen = {row.id: row.revision}
-            await app.store.outbox.begin(connection, claimed, "inbox", seen, lease, NOW)
+            one = Beginning(claimed, "inbox", {row.id: row.revision})
+            await app.store.outbox.begin(connection, [one], lease, NOW)
         words, reference = "taken\0 \udce9 ", "\0\udce9" + "x" * 500
         done = Finished(claimed, Outcome.ACCEPTED, S.ACCEPTED, words, reference=reference)
         refused = await app.store.outbox.finish([done], NOW)
@@ -126,8 +126,8 @@ async def test_a_finish_under_an_old_fence_is_refused(database_url: str, clock: 
         (claimed,) = await app.store.outbox.claim(NOW, 1, lapsed)
         (row,) = await app.store.records.find("S1")
         async with app.store.database.write() as connection:
-            seen = {row.id: row.revision}
-            await app.store.outbox.begin(connection, claimed, "inbox", seen, lapsed, NOW)
+            one = Beginning(claimed, "inbox", {row.id: row.revision})
+            await app.store.outbox.begin(connection, [one], lapsed, NOW)
         swept = await app.store.outbox.sweep({"inbox"}, 10, NOW)
         late = Finished(claimed, Outcome.ACCEPTED, S.ACCEPTED, "late")
         refused = await app.store.outbox.finish([late], NOW)

@@ -19,8 +19,8 @@ from workers.endpoints import WORDS
 from workers.model import MOVES, Outcome
 from workers.model import NotificationState as S
 from workers.providers import Report
+from workers.store.attempts import Beginning, Claimed, Ending, Finished
 from workers.store.guard import Guard
-from workers.store.outbox import Claimed, Finished
 from workers.store.tables import notifications
 from workers.store.webhook_tables import webhook_tellings
 from workers.store.webhooks import Subscriber
@@ -44,15 +44,16 @@ class Walk:
     async def settle(self, state: S) -> Walk:
         await self.claim()
         async with self.app.store.database.write() as connection:
-            assert await self.outbox.settle(connection, self.claimed, state, "why", NOW)
+            ending = Ending(self.claimed, state, "why")
+            assert await self.outbox.settle(connection, [ending], NOW) == {self.claimed.id}
         return self
 
     async def begin(self) -> Walk:
         await self.claim()
         (record,) = await self.app.store.records.find("S1")
         async with self.app.store.database.write() as connection:
-            revisions = {record.id: record.revision}
-            assert await self.outbox.begin(connection, self.claimed, "smtp", revisions, MINUTE, NOW)
+            one = Beginning(self.claimed, "smtp", {record.id: record.revision})
+            assert await self.outbox.begin(connection, [one], MINUTE, NOW) == {self.claimed.id}
         return self
 
     async def finish(self, outcome: Outcome, state: S, reply: str = "250 2.0.0 ok") -> Walk:
@@ -274,7 +275,7 @@ async def test_a_change_that_is_rolled_back_is_not_told(
         await planned(app, contact(), statement())
         walk = await Walk(app).claim()
         async with app.store.database.engine.connect() as connection:
-            await app.store.outbox.settle(connection, walk.claimed, S.CANCELLED, "", NOW)
+            await app.store.outbox.settle(connection, [Ending(walk.claimed, S.CANCELLED, "")], NOW)
             await connection.rollback()
 
         assert await tellings(app) == []

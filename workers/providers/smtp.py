@@ -15,9 +15,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 import aiosmtplib
 from pydantic import Field, FilePath, SecretStr, model_validator
@@ -40,6 +38,7 @@ from workers.providers import (
     Sms,
 )
 from workers.providers._envelope import Envelope, make_envelope
+from workers.providers._smtp_session import Lost, Reply, Session
 from workers.providers._wire import is_loopback, refused, without_addresses
 
 _SECTION = "[providers.smtp]"
@@ -97,17 +96,6 @@ class SmtpSettings(ProviderSettings):
         return self
 
 
-@dataclass(slots=True, eq=False)
-class _Connection:
-    client: aiosmtplib.SMTP
-    reused: bool = False
-    last_used: float = 0.0
-
-
-class _Lost(Exception):
-    """The connection is of no more use, and nothing of a message's content has gone out."""
-
-
 class Smtp(Provider):
     """Sends mail over kept, verified connections."""
 
@@ -121,7 +109,7 @@ class Smtp(Provider):
     def __init__(self, settings: ProviderSettings, context: ProviderContext) -> None:
         super().__init__(settings, context)
         self._slots = asyncio.Semaphore(self.settings.connections)
-        self._idle: list[_Connection] = []
+        self._idle: list[Session] = []
         self._tls: ssl.SSLContext | None = None
         self._helo = ""
 
@@ -148,7 +136,7 @@ class Smtp(Provider):
     async def close(self) -> None:
         """Say QUIT on all idle connections and close them."""
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(_quit(connection.client) for connection in idle))
+        await asyncio.gather(*(session.quit(_QUIT_TIMEOUT_S) for session in idle))
 
     async def send(self, message: Mail | Sms) -> Accepted:
         """Send one mail; the reference is the relay's queue id, or else the Message-ID."""
@@ -156,102 +144,135 @@ class Smtp(Provider):
             raise PermanentError("smtp carries mail only: send SMS by another provider")
         envelope = make_envelope(message)
         async with self._slots:
-            connection = await self._take()
+            session = await self._take()
             try:
-                return await self._attempt(connection, envelope)
-            except _Lost as lost:
+                return await self._attempt(session, envelope)
+            except Lost as lost:
                 # A kept connection may have died unnoticed: that says nothing of the relay.
-                if not connection.reused:
+                if not session.reused:
                     raise TransientError(f"smtp: the connection broke ({lost})") from None
-            connection = _Connection(await self._connect())
+            session = await self._open_session()
             try:
-                return await self._attempt(connection, envelope)
-            except _Lost as lost:
+                return await self._attempt(session, envelope)
+            except Lost as lost:
                 raise TransientError(f"smtp: the connection broke again ({lost})") from None
 
-    async def _attempt(self, connection: _Connection, envelope: Envelope) -> Accepted:
-        """One transaction; the connection goes back to the pool only when it is in step."""
-        client, keep = connection.client, False
+    async def _attempt(self, session: Session, envelope: Envelope) -> Accepted:
+        """One transaction; the connection goes back to the pool only when it is in step.
+
+        Raises Lost while nothing of the content has gone out.
+        """
+        keep = False
         try:
-            await self._offer(client, envelope, connection.reused)
-            accepted = await self._content(client, envelope)
+            await self._offer(session, envelope)
+            accepted = await self._content(session, envelope)
             keep = True
             return accepted
         except (PermanentError, TransientError):
-            keep = client.is_connected and await self._reset(client)
+            keep = await self._back_in_step(session)
             raise
         finally:
-            if keep and client.is_connected:
-                connection.reused = True
-                connection.last_used = asyncio.get_running_loop().time()
-                self._idle.append(connection)
+            if keep and session.is_open:
+                session.reused = True
+                session.last_used = asyncio.get_running_loop().time()
+                self._idle.append(session)
             else:
-                client.close()
+                session.close()
 
-    async def _take(self) -> _Connection:
+    async def _take(self) -> Session:
         now = asyncio.get_running_loop().time()
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.client.is_connected:
+            session = self._idle.pop()
+            if not session.is_open:
                 continue
-            if now - connection.last_used < _ASK_AFTER_S or await self._reset(connection.client):
-                return connection
-            connection.client.close()
-        return _Connection(await self._connect())
+            if now - session.last_used < _ASK_AFTER_S or await self._reset(session):
+                return session
+            session.close()
+        return await self._open_session()
 
-    async def _reset(self, client: aiosmtplib.SMTP) -> bool:
+    async def _open_session(self) -> Session:
         try:
-            return (await self._say(client, b"RSET")).code == 250
-        except _Lost:
+            return Session(await self._connect())
+        except Lost as lost:
+            raise TransientError(f"smtp: the connection broke ({lost})") from None
+
+    async def _reset(self, session: Session) -> bool:
+        try:
+            session.say(b"RSET")
+            return (await session.reply(self.settings.timeout_s)).code == 250
+        except Lost:
             return False
+
+    async def _back_in_step(self, session: Session) -> bool:
+        """Whether a connection is of use after a refusal, once all that was said is answered."""
+        try:
+            while session.outstanding:
+                if (await session.reply(_QUIT_TIMEOUT_S)).code == 354:
+                    return False  # it wants the content of what it has refused
+        except Lost:
+            return False
+        return await self._reset(session)
 
     # -- one transaction -----------------------------------------------------------------------
 
-    async def _offer(self, client: aiosmtplib.SMTP, envelope: Envelope, reused: bool) -> None:
-        """MAIL, RCPT and DATA. Raises _Lost, TransientError or PermanentError."""
-        encoding = "utf-8" if envelope.utf8 else "ascii"
-        sender = b"FROM:<" + envelope.sender.encode(encoding) + b">"
-        reply = await self._say(client, b"MAIL", sender, *_mail_options(client, envelope))
-        if reply.code == 421 and reused:
-            raise _Lost("421 at MAIL")  # it was closing the kept connection, not refusing the mail
-        _expect(reply, "MAIL", {250})
-        recipient = b"TO:<" + envelope.recipient.encode(encoding) + b">"
-        _expect(await self._say(client, b"RCPT", recipient), "RCPT", {250, 251})
-        _expect(await self._say(client, b"DATA"), "DATA", {354})
+    async def _offer(self, session: Session, envelope: Envelope) -> None:
+        """MAIL, RCPT and DATA, at once where the relay takes them so (RFC 2920).
 
-    async def _content(self, client: aiosmtplib.SMTP, envelope: Envelope) -> Accepted:
+        Raises Lost, TransientError or PermanentError.
+        """
+        encoding = "utf-8" if envelope.utf8 else "ascii"
+        commands = [
+            b" ".join(
+                (
+                    b"MAIL FROM:<" + envelope.sender.encode(encoding) + b">",
+                    *_mail_options(session, envelope),
+                )
+            ),
+            b"RCPT TO:<" + envelope.recipient.encode(encoding) + b">",
+            b"DATA",
+        ]
+        at_once = session.offers("pipelining")
+        if at_once:
+            session.say(*commands)
+        reply = await self._heard(session, "MAIL", *(() if at_once else commands[:1]))
+        if reply.code == 421 and session.reused:
+            raise Lost("421 at MAIL")  # it was closing the kept connection, not refusing the mail
+        _expect(reply, "MAIL", {250})
+        reply = await self._heard(session, "RCPT", *(() if at_once else commands[1:2]))
+        _expect(reply, "RCPT", {250, 251})
+        reply = await self._heard(session, "DATA", *(() if at_once else commands[2:]))
+        _expect(reply, "DATA", {354})
+
+    async def _heard(self, session: Session, step: str, *commands: bytes) -> Reply:
+        """The reply to a step, whose command is said first where it wasn't yet."""
+        try:
+            if commands:
+                session.say(*commands)
+            return await session.reply(self.settings.timeout_s)
+        except Lost as lost:
+            raise Lost(f"{lost} at {step}") from None
+
+    async def _content(self, session: Session, envelope: Envelope) -> Accepted:
         """The content and its final dot: from the first octet on a lost reply is unknown."""
-        protocol, transport = client.protocol, client.transport
-        if protocol is None or transport is None:
-            raise _Lost("before the content")
         try:
-            protocol.write(envelope.content)
-        except aiosmtplib.SMTPServerDisconnected:
-            raise _Lost("before the content") from None
+            session.content(envelope.content)
+        except Lost:
+            raise Lost("before the content") from None
         try:
-            reply = await protocol.read_response(timeout=self.settings.answer_timeout_s)
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            client.close()
+            reply = await session.reply(self.settings.answer_timeout_s)
+        except Lost as lost:
             raise UnknownOutcomeError(
-                f"smtp: the content was sent and its answer was lost ({_kind(error)}): the relay "
+                f"smtp: the content was sent and its answer was lost ({lost}): the relay "
                 "may or may not have the message"
             ) from None
-        if cast(asyncio.WriteTransport, transport).get_write_buffer_size():
-            client.close()  # it answered before it had the whole: the next replies would be off
+        if session.unsent:
+            session.close()  # it answered before it had the whole: the next replies would be off
             if 200 <= reply.code < 300:
                 raise UnknownOutcomeError("smtp: the relay accepted a message before its end")
         if not 200 <= reply.code < 300:
-            _refuse_after_dot(client, reply)
+            _refuse_after_dot(session, reply)
         queue_id = re.search(r"queued as ([\w.-]{4,40})", reply.message)
         return Accepted(queue_id.group(1) if queue_id else envelope.reference, _words(reply))
-
-    async def _say(self, client: aiosmtplib.SMTP, *words: bytes) -> aiosmtplib.SMTPResponse:
-        try:
-            return await client.execute_command(*words, timeout=self.settings.timeout_s)
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            client.close()
-            verb = words[0].decode("ascii")
-            raise _Lost(f"{_kind(error)} at {verb}") from None
 
     # -- connecting ----------------------------------------------------------------------------
 
@@ -302,9 +323,10 @@ class Smtp(Provider):
         findings = [Finding(f"smtp {place}", True, "connected and greeted"), self._protection()]
         if self.settings.username:
             findings.append(Finding("smtp login", True, "accepted"))
+        session = Session(client)
         try:
-            ready = (await self._say(client, b"NOOP")).code == 250
-        except _Lost:
+            ready = (await self._heard(session, "NOOP", b"NOOP")).code == 250
+        except Lost:
             ready = False
         findings.append(
             Finding("smtp session", True, "NOOP answered")
@@ -313,7 +335,7 @@ class Smtp(Provider):
                 "smtp session", False, "NOOP wasn't answered with 250", "ask the relay's operator"
             )
         )
-        await _quit(client)
+        await session.quit(_QUIT_TIMEOUT_S)
         return findings
 
     def _protection(self) -> Finding:
@@ -329,12 +351,6 @@ class Smtp(Provider):
         )
 
 
-async def _quit(client: aiosmtplib.SMTP) -> None:
-    with suppress(aiosmtplib.SMTPException, OSError, ValueError):
-        await client.quit(timeout=_QUIT_TIMEOUT_S)
-    client.close()
-
-
 def _own_name() -> str:
     """This machine's full name, or an address literal where it has none (RFC 5321 4.1.3)."""
     name = socket.getfqdn()
@@ -344,19 +360,19 @@ def _own_name() -> str:
 # -- what is said and what replies mean ------------------------------------------------------------
 
 
-def _mail_options(client: aiosmtplib.SMTP, envelope: Envelope) -> list[bytes]:
+def _mail_options(session: Session, envelope: Envelope) -> list[bytes]:
     options = []
-    if client.supports_extension("size"):
+    if session.offers("size"):
         options.append(b"SIZE=%d" % (len(envelope.content) - 3))
     if envelope.utf8:
-        if not client.supports_extension("smtputf8"):
+        if not session.offers("smtputf8"):
             raise PermanentError(
                 "smtp: an address or header has letters outside ASCII and the relay doesn't offer "
                 "SMTPUTF8: use an address in ASCII or another relay"
             )
         options.append(b"SMTPUTF8")
     if envelope.eight_bit or envelope.utf8:
-        if client.supports_extension("8bitmime"):
+        if session.offers("8bitmime"):
             options.append(b"BODY=8BITMIME")
         elif envelope.eight_bit:
             raise PermanentError("smtp: the body is 8bit and the relay doesn't offer 8BITMIME")
@@ -374,11 +390,11 @@ _SYSTEM = re.compile(r"421|4\d\d[ -]4\.[34]\.\d")
 """The relay's own state or network (RFC 3463 3.4 and 3.5), not this recipient or message."""
 
 
-def _words(reply: aiosmtplib.SMTPResponse) -> str:
+def _words(reply: Reply) -> str:
     return without_addresses(f"{reply.code} {reply.message}")
 
 
-def _expect(reply: aiosmtplib.SMTPResponse, step: str, wanted: set[int]) -> None:
+def _expect(reply: Reply, step: str, wanted: set[int]) -> None:
     """Raises TransientError or PermanentError unless the reply is one that was wanted."""
     if reply.code in wanted:
         return
@@ -395,10 +411,10 @@ def _expect(reply: aiosmtplib.SMTPResponse, step: str, wanted: set[int]) -> None
     raise TransientError(text, reply=words)
 
 
-def _refuse_after_dot(client: aiosmtplib.SMTP, reply: aiosmtplib.SMTPResponse) -> None:
+def _refuse_after_dot(session: Session, reply: Reply) -> None:
     if 400 <= reply.code < 600:
         _expect(reply, "the final dot", set())
-    client.close()
+    session.close()
     words = _words(reply)
     raise UnknownOutcomeError(
         f"smtp: the answer to the final dot is neither yes nor no ({words})", reply=words

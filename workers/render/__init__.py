@@ -125,6 +125,10 @@ class Renderer:
             text = f"{notice.kind}/{notice.message}: {type(error).__name__}: {error}"
             raise TemplateError(text) from error
 
+    def is_quick(self, notice: Notice) -> bool:
+        """Whether it is text alone (a millisecond or so): no files to make, no charts to draw."""
+        return not self._files(notice) and not self._shown(notice)
+
     def parts(self, notice: Notice) -> dict[str, str]:
         """The rendered parts by name (`html`, `txt`, `subject.txt` or `sms.txt`), for previews."""
         if notice.channel == "sms":

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from email_validator import EmailNotValidError, validate_email
@@ -34,6 +35,7 @@ _ATOM_TEXT = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _URL = re.compile(r"(https?://|mailto:)[\x21-\x7e]+")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
+_MARK = re.compile(rb"^--(=_[a-z]+_[0-9a-f]{24})(?:--)?\r\n", re.MULTILINE)
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -128,6 +130,7 @@ def display_name(name: str) -> str:
     return name.encode("utf-8", "ignore").decode()[:MAX_NAME]
 
 
+@lru_cache(maxsize=10_000)
 def ascii_address(address: str) -> str:
     """The address as SMTP takes it: an international domain in its ASCII form (RFC 5891).
 
@@ -334,8 +337,13 @@ def _planned_parts(draft: Draft) -> list[list[str]]:
 
 def _pieces(source: bytes, boundaries: Sequence[str]) -> list[bytes]:
     """The header block of the message and of each part, as a reader splits them."""
-    marks = b"|".join(re.escape(boundary.encode()) for boundary in boundaries)
-    pieces = re.split(rb"(?m)^--(?:" + marks + rb")(?:--)?\r\n", source)
+    wanted = {boundary.encode() for boundary in boundaries}
+    pieces, begin = list[bytes](), 0
+    for mark in _MARK.finditer(source):
+        if mark[1] in wanted:
+            pieces.append(source[begin : mark.start()])
+            begin = mark.end()
+    pieces.append(source[begin:])
     return [piece.partition(b"\r\n\r\n")[0].removesuffix(b"\r\n") for piece in pieces if piece]
 
 

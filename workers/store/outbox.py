@@ -8,22 +8,20 @@ compared by the database's clock only; `now` is business time and comes from the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     Row,
     and_,
-    bindparam,
     or_,
     select,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from workers.model import MOVES, NotificationState, Outcome
-from workers.store.aftermath import Aftermath, add_suppression, plain
+from workers.model import NotificationState, Outcome
+from workers.store.attempts import Attempts, Claimed
 from workers.store.engine import insert
 from workers.store.lanes import Lanes
 from workers.store.records import chunks
@@ -32,50 +30,17 @@ from workers.store.tables import (
     attempts,
     notifications,
     occurrences,
-    records,
     suppressions,
 )
 
 S = NotificationState
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A notification in our hands, and the fence that proves it."""
-
-    row: Row[Any]
-    fence: int
-
-    @property
-    def id(self) -> int:
-        """The notification's id."""
-        return int(self.row.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What came of one attempt, to be recorded. `again_at` (business time) only when deferred.
-
-    `avoid` names the provider that was in trouble with it: it is tried last.
-    """
-
-    claimed: Claimed
-    outcome: Outcome
-    state: NotificationState
-    reply: str
-    reason: str = ""
-    reference: str | None = None
-    again_at: datetime | None = None
-    address_is_bad: bool = False
-    avoid: str | None = None
-
-
 Sift = Callable[[AsyncConnection, Sequence[Claimed]], Awaitable[Mapping[int, tuple[datetime, str]]]]
 """Says which of the claimed must wait: id -> (until, in business time, and why)."""
-Also = Callable[[AsyncConnection], Awaitable[None]]
 
 
-class Outbox(Runs, Aftermath):
+class Outbox(Runs, Attempts):
     """The ledger. Methods that take a connection join its transaction."""
 
     _turn = 0
@@ -178,7 +143,7 @@ class Outbox(Runs, Aftermath):
                 claimed += await self._take(connection, ids, lease)
             if sift is not None and claimed:
                 waits = await sift(connection, claimed)
-                await self.put_off_all(connection, claimed, waits)
+                await self.put_off(connection, claimed, waits)
                 claimed = [one for one in claimed if one.id not in waits]
         return claimed
 
@@ -273,197 +238,3 @@ class Outbox(Runs, Aftermath):
             )
             found.update({(row.channel, row.address, row.kind): row.reason for row in rows})
         return found
-
-    # --- begin ----------------------------------------------------------------------------
-
-    async def drop(
-        self, connection: AsyncConnection, dropped: Mapping[int, str], now: datetime
-    ) -> None:
-        """Takes moot lines (occurrence id -> why) out of their notifications.
-
-        Their records are looked at again, so that a stage that was only put off is told later.
-        """
-        for occurrence_id, why in dropped.items():
-            await connection.execute(
-                update(occurrences).where(occurrences.c.id == occurrence_id).values(dropped=why)
-            )
-        for part in chunks(list(dropped)):
-            mine = select(occurrences.c.record_id).where(occurrences.c.id.in_(part))
-            await connection.execute(
-                update(records)
-                .where(records.c.id.in_(mine), records.c.state == "open")
-                .values(next_due_at=now)
-            )
-
-    async def settle(
-        self,
-        connection: AsyncConnection,
-        claimed: Claimed,
-        state: NotificationState,
-        reason: str,
-        now: datetime,
-    ) -> bool:
-        """Moves a claimed, pending notification to an end or to parked, without an attempt."""
-        _check(S.PENDING, state)
-        return await self._fenced(
-            connection, claimed, S.PENDING, state=state, reason=reason, changed_at=now
-        )
-
-    async def put_off(
-        self, connection: AsyncConnection, claimed: Claimed, until: datetime, why: str
-    ) -> bool:
-        """Gives a claimed notification back, not to be sent before `until`."""
-        return await self._fenced(connection, claimed, S.PENDING, not_before=until, reason=why)
-
-    async def put_off_all(
-        self,
-        connection: AsyncConnection,
-        claimed: Collection[Claimed],
-        waits: Mapping[int, tuple[datetime, str]],
-    ) -> None:
-        """Gives back those of the claimed that wait: id -> (until, why)."""
-        writes = [
-            {"one": one.id, "held": one.fence, "until": waits[one.id][0], "why": waits[one.id][1]}
-            for one in claimed
-            if one.id in waits
-        ]
-        if not writes:
-            return
-        await connection.execute(
-            update(notifications)
-            .where(
-                notifications.c.id == bindparam("one"),
-                notifications.c.fence == bindparam("held"),
-                notifications.c.state == S.PENDING,
-            )
-            .values(
-                lease_until=None,
-                not_before=bindparam("until", type_=notifications.c.not_before.type),
-                reason=bindparam("why"),
-            ),
-            writes,
-        )
-
-    async def begin(
-        self,
-        connection: AsyncConnection,
-        claimed: Claimed,
-        provider: str,
-        revisions: Mapping[int, int],
-        lease: timedelta,
-        now: datetime,
-    ) -> bool:
-        """Commits to sending: the attempt is written before the first byte leaves.
-
-        False when the lease was lost, or one of the records (id -> revision as rendered) changed
-        in the meantime: then look again. The lease begins anew, so that no sweep takes for dead
-        what begins late.
-        """
-        fresh = await connection.execute(
-            select(records.c.id, records.c.revision)
-            .where(records.c.id.in_(list(revisions)))
-            .with_for_update(read=True)
-        )
-        if {row.id: row.revision for row in fresh} != dict(revisions):
-            return False
-        number = claimed.row.attempt_count + 1
-        ours = await self._fenced(
-            connection,
-            claimed,
-            S.PENDING,
-            lease_until=self._db_now(lease),
-            state=S.SENDING,
-            attempt_count=number,
-            provider=provider,
-            reason="",
-            changed_at=now,
-        )
-        if ours:
-            await connection.execute(
-                insert(connection, attempts).values(
-                    notification_id=claimed.id,
-                    number=number,
-                    fence=claimed.fence,
-                    provider=provider,
-                    began_at=now,
-                )
-            )
-        return ours
-
-    async def _fenced(
-        self,
-        connection: AsyncConnection,
-        claimed: Claimed,
-        expected: NotificationState,
-        **values: Any,
-    ) -> bool:
-        values.setdefault("lease_until", None)
-        done = await connection.execute(
-            update(notifications)
-            .where(
-                notifications.c.id == claimed.id,
-                notifications.c.fence == claimed.fence,
-                notifications.c.state == expected,
-            )
-            .values(**values)
-        )
-        return done.rowcount == 1
-
-    # --- finish ---------------------------------------------------------------------------
-
-    async def finish(
-        self, finished: Sequence[Finished], now: datetime, also: Also | None = None
-    ) -> int:
-        """Records what came of attempts; returns how many were refused by the fence.
-
-        `also` writes what follows from them, in the same transaction.
-        """
-        refused = 0
-        async with self.database.write() as connection:
-            for one in finished:
-                refused += not await self._finish(connection, one, now)
-            if also is not None:
-                await also(connection)
-        return refused
-
-    async def _finish(self, connection: AsyncConnection, one: Finished, now: datetime) -> bool:
-        _check(S.SENDING, one.state)
-        reply = plain(one.reply)
-        values: dict[str, Any] = {
-            "state": one.state,
-            "reason": plain(one.reason),
-            "changed_at": now,
-            "avoid": one.avoid,
-        }
-        if one.state is S.ACCEPTED:
-            values |= {"accepted_at": now, "reference": plain(one.reference or "")[:200] or None}
-        if one.again_at is not None:
-            values["not_before"] = one.again_at
-        if not await self._fenced(connection, one.claimed, S.SENDING, **values):
-            return False
-        await connection.execute(
-            update(attempts)
-            .where(
-                attempts.c.notification_id == one.claimed.id,
-                attempts.c.fence == one.claimed.fence,
-                attempts.c.ended_at.is_(None),
-            )
-            .values(ended_at=now, outcome=one.outcome, reply=reply[:500])
-        )
-        if one.address_is_bad:
-            row = one.claimed.row
-            await add_suppression(
-                connection,
-                row.channel,
-                row.address,
-                "*",
-                f"refused: {reply[:200]}",
-                "provider",
-                now,
-            )
-        return True
-
-
-def _check(before: NotificationState, after: NotificationState) -> None:
-    if after not in MOVES[before]:
-        raise ValueError(f"a notification can't move from {before} to {after}")

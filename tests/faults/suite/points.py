@@ -14,14 +14,14 @@ OUTBOX, COMMITMENT = "workers/store/outbox.py", "workers/commitment.py"
 SMTP, DELIVER = "workers/providers/smtp.py", "workers/deliver.py"
 LEFT = "                claimed = [one for one in claimed if one.id not in waits]\n"
 READY = "        ready = [one for one in looked if isinstance(one, Ready)]\n"
-REFUND = "                    await self.purse.refund(connection, one.claimed.id)\n"
+REFUND = "                await self.purse.refund(connection, one.claimed.id)\n"
 REFUSED = "            refused = await self._refused(connection, ready, names, now)\n"
 MAIL = '        _expect(reply, "MAIL", {250})\n'
-RCPT = '        _expect(await self._say(client, b"RCPT", recipient), "RCPT", {250, 251})\n'
-DATA = '        _expect(await self._say(client, b"DATA"), "DATA", {354})\n'
+RCPT = '        _expect(reply, "RCPT", {250, 251})\n'
+DATA = '        _expect(reply, "DATA", {354})\n'
 OFFER = '        encoding = "utf-8" if envelope.utf8 else "ascii"\n'
-WRITE = "            protocol.write(envelope.content)\n"
-LOST = '            raise _Lost("before the content") from None\n'
+WRITE = "            session.content(envelope.content)\n"
+LOST = '            raise Lost("before the content") from None\n'
 FINISH = (
     "                    refused = await self.store.outbox.finish(finished, self.clock(), also)\n"
 )
@@ -70,7 +70,7 @@ CHANGES = (
             12,
             "after half the content",
             "[envelope]",
-            ", first=lambda: protocol.write(envelope.content[: len(envelope.content) // 2])",
+            ", first=lambda: session.part(envelope.content[: len(envelope.content) // 2])",
         )
         + WRITE,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.suite.mutants import Change, Mutant
 
-OUTBOX = "workers/store/outbox.py"
+ATTEMPTS = "workers/store/attempts.py"
 AFTERMATH = "workers/store/aftermath.py"
 DELIVER = "workers/deliver.py"
 TASKS = "workers/tasks/__init__.py"
@@ -90,8 +90,8 @@ MUTANTS = [
         "what came of an attempt isn't written into it",
         (
             Change(
-                OUTBOX,
-                ".values(ended_at=now, outcome=one.outcome, reply=reply[:500])",
+                ATTEMPTS,
+                ".values(ended_at=now, outcome=ended.c.outcome, reply=ended.c.reply)",
                 ".values(ended_at=now)",
             ),
         ),
