@@ -33,6 +33,11 @@ def is_lock_timeout(error: BaseException) -> bool:
     return _state(error) == "55P03"
 
 
+def is_not_granted(error: BaseException) -> bool:
+    """Whether PostgreSQL refused something to this role, or hasn't it (SQLSTATE 42501, 42883)."""
+    return _state(error) in {"42501", "42883"}
+
+
 def is_cancelled(error: BaseException) -> bool:
     """Whether a statement was ended because it took longer than it was given."""
     return _state(error) == "57014" or "interrupted" in str(getattr(error, "orig", None))

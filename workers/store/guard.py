@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import NotificationState, Outcome
 from workers.store.engine import Database, insert
+from workers.store.faults import is_not_granted
 from workers.store.records import chunks
 from workers.store.tables import attempts, audit, meta, notifications, occurrences, records
 
@@ -136,8 +137,11 @@ class Guard:
                         text("SELECT system_identifier FROM pg_control_system()")
                     )
                 ).scalar_one()
-        except DBAPIError:  # some hosts don't grant it
-            cluster = "-"
+        except DBAPIError as error:
+            # A connection that broke says nothing of where the database is.
+            if not is_not_granted(error):
+                raise
+            cluster = "-"  # some hosts don't grant it
         return f"{cluster}.{place}"
 
     async def settle_in(self, home: str) -> None:
