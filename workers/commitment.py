@@ -20,7 +20,7 @@ from workers.model import NotificationState
 from workers.purse import Purse
 from workers.settings import Settings
 from workers.store import AsyncConnection, Store, is_away
-from workers.store.attempts import Beginning, Claimed, Ending
+from workers.store.attempts import Beginning, Ending
 
 log = structlog.get_logger("deliver")
 
@@ -51,7 +51,7 @@ class Commitment:
         self._retry = timedelta(seconds=settings.delivery.first_retry_s)
 
     async def to(
-        self, claimed: Sequence[Claimed], names: Mapping[int, str]
+        self, looked: Sequence[Ready | Settled], names: Mapping[int, str]
     ) -> tuple[list[Ready], float, bool]:
         """Begins the attempts of those that are still to be sent, by the providers of these
         `names` (id -> name); the rest is settled or given back.
@@ -60,7 +60,7 @@ class Commitment:
         the answer to the commit comes), and whether one was given back to be looked at again at
         once.
         """
-        looked = await self.purse.within_the_day(await self.look.at(claimed))
+        looked = await self.purse.within_the_day(looked)
         clock = asyncio.get_running_loop().time
         begun, since = list[Ready](), clock()
         try:

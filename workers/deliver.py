@@ -21,6 +21,7 @@ from workers import traces
 from workers.carriers import Carriers, Offer, Shown, domain_of
 from workers.commitment import Commitment
 from workers.errors import ProviderError, TransientError, UnknownOutcomeError
+from workers.foresight import Foresight
 from workers.last_look import LastLook, Ready
 from workers.links import Links
 from workers.meter import SendMeter
@@ -68,6 +69,7 @@ class Delivery:
         self._known = frozenset({*registry.rules, DIGEST})  # a newer version's are left to it
         self.commitment = Commitment(store, self.look, self.purse, self.carriers, settings, clock)
         self.outcomes = self.commitment.outcomes
+        self.foresight = Foresight(self.look, lambda: (one for one, _ in self._hand.values()))
         self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
@@ -123,6 +125,7 @@ class Delivery:
                     await self._rest()
             await self._give_back(list(self._hand), "", timedelta(0))
             await self._finish_all()
+            await self.foresight.stop()
         finally:
             self.running = False
             for task in (*chores, waits_for_stop):
@@ -241,6 +244,7 @@ class Delivery:
             for one in picked:
                 del self._hand[one.id]
             self._spawn(self._chunk(picked))
+            self.foresight.ahead()
 
     def _pick(self, size: int) -> list[Claimed]:
         """Gives up to `size` places away: first to those who have some left of their share, then
@@ -310,6 +314,7 @@ class Delivery:
         for one in claimed:
             self._held.pop(one.id, None)
             self._chosen.pop(one.id, None)
+        self.foresight.forget([one.id for one in claimed])
         self._room.set()
 
     # --- one chunk ------------------------------------------------------------------------
@@ -335,7 +340,8 @@ class Delivery:
     async def _prepare(self, claimed: Sequence[Claimed]) -> tuple[list[Ready], float]:
         """The last look, rendering and the commitment to send; and since when its lease runs."""
         names = {one.id: self._provider_of(one) for one in claimed}
-        begun, begun_at, again = await self.commitment.to(claimed, names)
+        looked = await self.foresight.take(claimed)
+        begun, begun_at, again = await self.commitment.to(looked, names)
         begun_ids = {one.claimed.id for one in begun}
         self._begun_by |= {one_id: names[one_id] for one_id in begun_ids}
         self._under_way |= begun_ids

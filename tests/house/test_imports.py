@@ -29,7 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"places", "numbers", "outcomes"}),
     frozenset({"carriers"}),  # which provider carries a message
     frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
-    frozenset({"purse"}),  # what may be spent on it
+    frozenset({"foresight", "purse"}),  # seen before its turn; what may be spent on it
     frozenset({"commitment"}),  # that it is sent, written down before
     frozenset({"intake", "scan", "deliver", "webhooks"}),  # the acts
     frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
