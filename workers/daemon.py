@@ -43,8 +43,22 @@ DRAIN_S = 30.0
 """Longest time from the signal to the end; what is still in flight then is swept up as unknown."""
 
 
-async def run_daemon(settings: Settings, roles: Collection[str] = ROLES) -> None:
+def run_daemon(settings: Settings, roles: Collection[str] = ROLES) -> None:
     """Opens everything, serves until a signal, closes. Raises SettingsError, or what ended it."""
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(_daemon(settings, roles))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The quicker event loop, where it can be had."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _daemon(settings: Settings, roles: Collection[str]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

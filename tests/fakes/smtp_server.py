@@ -64,7 +64,7 @@ class SmtpServer:
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         users: Mapping[str, str] | None = None,
-        extensions: Sequence[str] = ("8BITMIME", "SIZE 50000000"),
+        extensions: Sequence[str] = ("8BITMIME", "PIPELINING", "SIZE 50000000"),
         keep_unanswered: bool = True,
     ) -> None:
         self.replies = {verb: list(answers) for verb, answers in (replies or {}).items()}
@@ -72,6 +72,7 @@ class SmtpServer:
         self.lines: list[str] = []
         self.connections = 0
         self.arrived = asyncio.Event()  # set by the first message
+        self.lax = False  # takes DATA where it has taken no recipient
         self._tls, self._implicit, self._users = tls, implicit_tls, users
         self._extensions, self._keep = extensions, keep_unanswered
         self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -155,8 +156,7 @@ class SmtpServer:
         elif verb == "MAIL":
             await self._mail(session, rest)
         elif verb == "RCPT":
-            if (await self._answer(session, verb, "250 2.1.5 ok")).startswith("25"):
-                session.recipients.append(_path(rest))
+            await self._rcpt(session, rest)
         elif verb == "DATA":
             await self._data(session)
         elif verb in {"RSET", "NOOP"}:
@@ -193,8 +193,14 @@ class SmtpServer:
             session.sender, session.options = _path(rest), rest.partition(">")[2].strip()
             session.recipients = []
 
+    async def _rcpt(self, session: _Session, rest: str) -> None:
+        if session.sender is None:
+            await self._answer(session, "", "503 5.5.1 MAIL first")
+        elif (await self._answer(session, "RCPT", "250 2.1.5 ok")).startswith("25"):
+            session.recipients.append(_path(rest))
+
     async def _data(self, session: _Session) -> None:
-        if not session.recipients:
+        if not session.recipients and not self.lax:
             await self._answer(session, "DATA", "503 5.5.1 no recipients")
             return
         if not (await self._answer(session, "DATA", "354 go on")).startswith("354"):

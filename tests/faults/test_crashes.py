@@ -28,6 +28,7 @@ from workers.store.tables import attempts, notifications, occurrences
 ROOT = Path(__file__).parents[2]
 MESSAGES = 6
 HANGING = 4
+"""As many as a worker of these tests has connections."""
 LEASE = {"lease_s": 2, "poll_s": 0.1}
 
 

@@ -41,7 +41,9 @@ class Stalls(Renderer):
 
 async def main(what: str, url: str, port: int) -> None:
     delivery = {} if what == "defaults" else {"lease_s": 2, "poll_s": 0.1, "share": 1}
-    settings = Settings.model_validate({"database_url": url, "delivery": delivery, **smtp(port)})
+    settings = Settings.model_validate(
+        {"database_url": url, "delivery": delivery, **smtp(port, connections=4)}
+    )
     async with open_app(settings, clock=lambda: NOW) as app:
         if what == "scan":
             await app.scan.run("statement")

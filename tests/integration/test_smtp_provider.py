@@ -12,8 +12,8 @@ import trustme
 from tests.fakes.smtp_server import BYE, DROP, FLOOD, HANG, SmtpServer
 from tests.integration.smtp_mails import HEADERS, mail, smtp
 from workers.errors import PermanentError, TransientError, UnknownOutcomeError
-from workers.providers import Sms
-from workers.providers.smtp import SmtpSettings
+from workers.providers import ProviderContext, Sms
+from workers.providers.smtp import Smtp, SmtpSettings
 
 
 @pytest.fixture(scope="session")
@@ -190,12 +190,21 @@ def test_clear_text_to_another_machine_must_be_allowed() -> None:
 # -- refusals --------------------------------------------------------------------------------------
 
 STEPS = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."]
+PLAIN = ("8BITMIME", "SIZE 50000000")
+AT_ONCE = (*PLAIN, "PIPELINING")
+either_way = pytest.mark.parametrize(
+    "offers", [PLAIN, AT_ONCE], ids=["one by one", "several at once"]
+)
+"""Commands are said one by one, or at once where the relay takes them so (RFC 2920)."""
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_4xx_is_transient_at_every_step_and_the_next_mail_goes(step: str) -> None:
+@either_way
+async def test_a_4xx_is_transient_at_every_step_and_the_next_mail_goes(
+    step: str, offers: tuple[str, ...]
+) -> None:
     async with (
-        SmtpServer(replies={step: ["451 4.3.0 try later"]}) as server,
+        SmtpServer(replies={step: ["451 4.3.0 try later"]}, extensions=offers) as server,
         smtp(server) as provider,
     ):
         with pytest.raises(TransientError, match="451"):
@@ -203,6 +212,49 @@ async def test_a_4xx_is_transient_at_every_step_and_the_next_mail_goes(step: str
         await provider.send(mail())
 
         assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("offers", "expected"), [(PLAIN, ["MAIL"]), (AT_ONCE, ["MAIL", "RCPT", "DATA"])]
+)
+async def test_several_commands_go_at_once_only_where_the_relay_takes_them_so(
+    offers: tuple[str, ...], expected: list[str]
+) -> None:
+    heard = asyncio.Queue[bytes]()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 quiet.example\r\n")
+        await reader.readline()
+        lines = ["quiet.example", *offers, "HELP"]
+        said = "".join(f"250{' ' if line == 'HELP' else '-'}{line}\r\n" for line in lines)
+        writer.write(said.encode())
+        await asyncio.sleep(0.2)
+        heard.put_nowait(await reader.read(4096))
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = SmtpSettings(host="127.0.0.1", port=port, tls="none", timeout_s=5)
+    provider = Smtp(settings, ProviderContext())
+    with pytest.raises(TransientError):
+        await provider.send(mail())
+    await provider.close()
+    server.close()
+
+    said = (await heard.get()).decode().splitlines()
+    assert [line.split()[0] for line in said] == expected
+
+
+async def test_a_relay_that_wants_the_content_of_what_it_refused_is_left() -> None:
+    replies = {"RCPT": ["550 5.1.1 nobody"], "DATA": ["354 go on all the same"]}
+    async with SmtpServer(replies=replies, extensions=AT_ONCE) as server, smtp(server) as provider:
+        server.lax = True
+        with pytest.raises(PermanentError, match="550"):
+            await provider.send(mail())
+        await provider.send(mail(recipient="next@partner.example"))
+
+        assert server.connections == 2
+        assert [m.recipients for m in server.messages] == [["next@partner.example"]]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -217,9 +269,12 @@ async def test_a_421_is_transient_and_gives_the_connection_up(step: str) -> None
 
 
 @pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA", "."])
-async def test_a_5xx_is_permanent_and_keeps_the_connection_in_step(step: str) -> None:
+@either_way
+async def test_a_5xx_is_permanent_and_keeps_the_connection_in_step(
+    step: str, offers: tuple[str, ...]
+) -> None:
     async with (
-        SmtpServer(replies={step: ["550 5.7.1 policy"]}) as server,
+        SmtpServer(replies={step: ["550 5.7.1 policy"]}, extensions=offers) as server,
         smtp(server) as provider,
     ):
         with pytest.raises(PermanentError, match="550") as raised:
@@ -299,9 +354,12 @@ async def test_an_answer_to_the_dot_that_is_neither_yes_nor_no_is_unknown(answer
 
 @pytest.mark.parametrize("fate", [DROP, HANG, "nonsense"])
 @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
-async def test_a_break_before_the_content_is_transient(step: str, fate: str) -> None:
+@either_way
+async def test_a_break_before_the_content_is_transient(
+    step: str, fate: str, offers: tuple[str, ...]
+) -> None:
     async with (
-        SmtpServer(replies={step: [fate]}) as server,
+        SmtpServer(replies={step: [fate]}, extensions=offers) as server,
         smtp(server, timeout_s=0.3) as provider,
     ):
         with pytest.raises(TransientError):

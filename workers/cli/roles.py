@@ -14,7 +14,7 @@ from workers.daemon import ROLES, run_daemon
 
 
 def _serve(roles: Collection[str]) -> None:
-    asyncio.run(run_daemon(call(daemon=True).settings, roles))
+    run_daemon(call(daemon=True).settings, roles)
 
 
 @click.command("run")

@@ -75,7 +75,7 @@ class SmtpSettings(ProviderSettings):
         max_length=253,
         description="Name this machine says in EHLO; empty takes its own full name.",
     )
-    connections: int = Field(4, ge=1, le=50, description="Connections open at the same time.")
+    connections: int = Field(10, ge=1, le=50, description="Connections open at the same time.")
     timeout_s: float = Field(
         60, gt=0, le=600, description="Seconds each step up to the message's content may take."
     )

@@ -25,7 +25,7 @@ LOST = '            raise Lost("before the content") from None\n'
 FINISH = (
     "                    refused = await self.store.outbox.finish(finished, self.clock(), also)\n"
 )
-SERVE = "    asyncio.run(run_daemon("
+SERVE = "    run_daemon("
 
 
 def _said(indent: int, point: str, what: str, more: str = "") -> str:

@@ -113,7 +113,7 @@ class Session(asyncio.Protocol):
         self._in_data = False
         self._busy = False
         self._key = self._domain = ""
-        self._recipients = 0
+        self._recipients, self._has_sender = 0, False
         self._waiting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -154,10 +154,14 @@ class Session(asyncio.Protocol):
         verb, _, rest = line.partition(" ")
         verb = verb.upper()
         if verb in {"EHLO", "HELO"}:
-            self._answer("EHLO", "250-sink.example\r\n250-8BITMIME\r\n250 SIZE 50000000")
+            self._answer(
+                "EHLO", "250-sink.example\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 SIZE 50000000"
+            )
         elif verb == "MAIL":
-            self._key, self._recipients = "", 0
+            self._key, self._recipients, self._has_sender = "", 0, False
             self._answer("MAIL", "250 2.1.0 ok")
+        elif verb == "RCPT" and not self._has_sender:
+            self._transport.write(b"503 5.5.1 MAIL first\r\n")
         elif verb == "RCPT":
             path = rest.partition("<")[2].partition(">")[0]
             self._key, _, self._domain = path.partition("@")
@@ -236,6 +240,8 @@ class Session(asyncio.Protocol):
         good = text.startswith(("2", "3"))
         if verb == "RCPT" and good:
             self._recipients += 1
+        if verb == "MAIL":
+            self._has_sender = good
         if verb == "DATA" and text.startswith("354"):
             self._in_data = True
         if verb == "." or not good:

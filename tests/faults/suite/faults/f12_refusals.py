@@ -11,7 +11,7 @@ from tests.faults.suite.fault import Fault, Trial
 from tests.faults.suite.world import World
 
 WORKERS = 4
-CONNECTIONS = 4
+CONNECTIONS = 10
 """The default of `providers.smtp.connections`, by worker."""
 FIRST_RETRY_S = 2.0
 SPREAD = 0.15
@@ -148,7 +148,7 @@ FAULTS = [
         "third of all tries; greylisting",
         expected="tried again later, with a spread; a server in trouble is left alone a while",
         passes="all sent, none failed, nothing unknown, no copies; no second try earlier than the "
-        "schedule less its spread; connections ≤ 4 a worker",
+        "schedule less its spread; connections ≤ 10 a worker",
         full=4_000,
         short=100,
         run=soft,
