@@ -11,13 +11,14 @@ from schedules.fields import BEIJING
 from schedules.rule import Record, State
 from workers.app import App
 from workers.core import Core
+from workers.envelope import Sender
 from workers.errors import InputError, StateError, UnknownThingError
 from workers.events import EventResult, read_json
 from workers.intake import Intake
 from workers.model import NotificationState
 from workers.restore import Gate
 from workers.store import Row
-from workers.store.dead_letters import MAX_KEPT_BYTES, DeadLetters
+from workers.store.quarantine import BY_HTTP, MAX_KEPT_BYTES, Quarantine
 from workers.tasks import read_event
 
 Move = Literal["retry", "release", "cancel"]
@@ -164,7 +165,7 @@ async def set_provider(
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of taking a dead letter in after all. `refused` says why not, or is empty."""
+    """What came of taking a message in after all. `refused` says why not, or is empty."""
 
     outcome: str = ""
     scanned: tuple[str, ...] = ()
@@ -172,20 +173,23 @@ class Replayed:
 
 
 async def replay(app: App, letter: int, by: str) -> Replayed:
-    """Takes a dead letter in; what is refused again stays, with its new reason.
+    """Takes a message of the quarantine in; what is refused again stays, with its new reason.
 
     Raises UnknownThingError, StateError when only its beginning is kept.
     """
-    letters = DeadLetters(app.store.database)
+    letters = Quarantine(app.store.database)
     row = await letters.one(letter)
     if row.size > MAX_KEPT_BYTES:
         raise StateError(
-            f"dead letter {letter} was {row.size} bytes long, and only the beginning is kept: "
+            f"message {letter} was {row.size} bytes long, and only the beginning is kept: "
             "have it sent again in parts, then drop it"
         )
     event, reason = read_event(row.body.encode(), read_json)
     if not reason:
-        (result,) = await app.events.take([event])
+        # Who came by HTTP needed no seal; what they may send of, whoever replays it decides.
+        by_http = row.door.startswith(BY_HTTP)
+        sender = Sender(row.door.removeprefix(BY_HTTP)) if by_http else None
+        (result,) = await app.events.take([event], sender)
         if result.well:
             await letters.remove(letter, by, "replay", result.status, app.clock())
             return Replayed(result.outcome, await _scan(app, result))

@@ -22,7 +22,7 @@ from workers.events import EventResult, read_json
 from workers.operations_digest import make_due
 from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 from workers.syncing import Syncing
 from workers.tasks import Ears
 from workers.web import serve as serve_web
@@ -134,7 +134,7 @@ def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
     if not works and not schedules:
         return
     ears = Ears(
-        DeadLetters(app.store.database),
+        Quarantine(app.store.database),
         app.clock,
         scan if schedules else None,
         take if works else None,

@@ -265,7 +265,7 @@ class Retention(Section):
     )
     runs_days: int = Field(400, ge=7, description="Days that scans are listed.")
     audit_days: int = Field(1200, ge=31, description="Days that the audit is kept.")
-    dead_letters_days: int = Field(
+    quarantine_days: int = Field(
         180, ge=7, description="Days that a producer's message which couldn't be taken is kept."
     )
     webhooks_days: int = Field(

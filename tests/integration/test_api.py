@@ -13,7 +13,7 @@ import pytest
 from tests.api import Program, asked
 from tests.fakes.clock import FakeClock
 from tests.product import contact, partner, payment, planned, statement
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 
 S1 = "/v1/records/statement/S1"
 
@@ -299,7 +299,7 @@ async def test_what_could_not_be_taken_is_shown_replayed_and_dropped(
     database_url: str, clock: FakeClock
 ) -> None:
     async with asked(database_url, clock) as ask:
-        letters = DeadLetters(ask.app.store.database)
+        letters = Quarantine(ask.app.store.database)
         good = b'{"specversion":"1.0","id":"1","source":"crm","type":"duewatch.partner.upserted.v1"'
         await letters.keep(
             "duewatch.events", "no partner", good + b',"data":{"ref":"P7"}}', clock()

@@ -17,7 +17,7 @@ import pytest
 from tests.api import API_TOKEN, Program, asked
 from tests.fakes.clock import FakeClock
 from tests.product import contact, partner, payment, planned, statement
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 
 NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
 COMMAND = (sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()")
@@ -37,7 +37,7 @@ async def _with_examples(ask: Program) -> str:
     """The document, with things that are there as examples, so that more than 404 is tried."""
     await planned(ask.app, partner(), contact(), statement(), payment())
     await ask.app.delivery.drain()
-    letters = DeadLetters(ask.app.store.database)
+    letters = Quarantine(ask.app.store.database)
     for number in range(20):
         await letters.keep("duewatch.events", "isn't JSON", b"{" * (number + 1), NOW)
     (notification, *_) = await ask.app.store.operations.notifications()

@@ -19,7 +19,7 @@ from tests.redis import OwnServer
 from workers.app import App
 from workers.doctor import examine
 from workers.providers import Finding
-from workers.store.dead_letters import MAX_KEPT_BYTES, DeadLetters
+from workers.store.quarantine import MAX_KEPT_BYTES, Quarantine
 from workers.tasks import EVENTS
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -30,7 +30,7 @@ async def test_dead_letters_are_listed_replayed_and_dropped(
 ) -> None:
     shell = Shell(tmp_path, {"DATABASE_URL": f"sqlite:///{tmp_path / 'duewatch.db'}"})
     async with opened(shell.environ["DATABASE_URL"], clock) as app:
-        letters = DeadLetters(app.store.database)
+        letters = Quarantine(app.store.database)
         await letters.keep(EVENTS, "no payment yet", json.dumps(event()).encode(), NOW)
         await letters.keep(EVENTS, "isn't JSON", b"\x00\xff[", NOW)
         wrong = json.dumps(event("2", amount_incl_tax="1O")).encode()
@@ -40,19 +40,19 @@ async def test_dead_letters_are_listed_replayed_and_dropped(
     def run(*words: str) -> Awaitable[Done]:
         return asyncio.to_thread(shell, *words)
 
-    first = (await run("dead-letters", "--json")).json
+    first = (await run("quarantine", "--json")).json
     assert [(one["id"], one["reason"]) for one in first][-1] == (1, "no payment yet")
     assert first[-2]["body"] == "\\x00\\xff["
-    replayed = await run("dead-letters", "replay", "1")
-    assert (replayed.code, replayed.out) == (0, "Dead letter 1: new; scanned payment.\n")
-    again = await run("dead-letters", "replay", "3")
+    replayed = await run("quarantine", "replay", "1")
+    assert (replayed.code, replayed.out) == (0, "Message 1: new; scanned payment.\n")
+    again = await run("quarantine", "replay", "3")
     assert again.code == 1
     assert "/data/amount_incl_tax" in again.err
-    cut = await run("dead-letters", "replay", "4")
+    cut = await run("quarantine", "replay", "4")
     assert (cut.code, "only the beginning is kept" in cut.err) == (2, True)
-    assert (await run("dead-letters", "drop", "2", "--reason", "a test's")).code == 0
+    assert (await run("quarantine", "drop", "2", "--reason", "a test's")).code == 0
     async with opened(shell.environ["DATABASE_URL"], clock) as app:
-        rest = await DeadLetters(app.store.database).all()
+        rest = await Quarantine(app.store.database).all()
         audit = await app.store.operations.audit()
     assert [row.id for row in rest] == [4, 3]
     assert "/data/amount_incl_tax" in rest[1].reason

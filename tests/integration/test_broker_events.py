@@ -30,8 +30,8 @@ from workers.app import App
 from workers.daemon import serve
 from workers.errors import SettingsError, UnavailableError
 from workers.events import read_json
-from workers.store.dead_letters import MAX_KEPT_BYTES, DeadLetters
 from workers.store.engine import Database
+from workers.store.quarantine import MAX_KEPT_BYTES, Quarantine
 from workers.tasks import EVENTS, Bell, Ears
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ async def taking(url: str, database: Database, take: Take) -> AsyncIterator[Bell
 
 
 def ears(database: Database, take: Take) -> Ears:
-    return Ears(DeadLetters(database), FakeClock(NOW), None, take, read_json)
+    return Ears(Quarantine(database), FakeClock(NOW), None, take, read_json)
 
 
 @asynccontextmanager
@@ -163,7 +163,7 @@ async def test_bad_messages_are_kept_with_their_reasons_and_harm_no_neighbour(
                 publish(broker_url, *refused, event("z", ref="FZ", lines=[]))
                 good = {f"F{number}" for number in range(len(unread) + 2)} | {"FZ"}
                 await until(lambda: _is(refs(app), good))
-                letters = DeadLetters(app.store.database)
+                letters = Quarantine(app.store.database)
                 wanted = len(refused) + len(unread) + len(broken)
                 await until(lambda: _count(letters, wanted))
                 await asyncio.sleep(1)
@@ -181,7 +181,7 @@ async def test_bad_messages_are_kept_with_their_reasons_and_harm_no_neighbour(
         assert not any("1,234.5O" in str(entry) for entry in logs)
 
 
-async def _count(letters: DeadLetters, wanted: int) -> bool:
+async def _count(letters: Quarantine, wanted: int) -> bool:
     return len(await letters.all()) >= wanted
 
 
@@ -192,7 +192,7 @@ async def test_the_same_bad_message_again_is_one_dead_letter(
         return "not today"
 
     async with store(tmp_path) as database:
-        letters = DeadLetters(database)
+        letters = Quarantine(database)
         with capture_logs():
             async with taking(redis_url, database, refuse):
                 for _ in range(3):
@@ -202,7 +202,7 @@ async def test_the_same_bad_message_again_is_one_dead_letter(
         assert len(await letters.all()) == 1
 
 
-async def _times(letters: DeadLetters, wanted: int) -> bool:
+async def _times(letters: Quarantine, wanted: int) -> bool:
     rows = await letters.all()
     return bool(rows) and rows[0].times == wanted
 
@@ -223,7 +223,7 @@ async def test_while_the_database_is_away_events_wait_and_none_is_lost(
                 await wire.mend()
                 await until(lambda: _is(refs(app), {f"F{n}" for n in range(21)}), 60)
 
-        assert await DeadLetters(app.store.database).all() == []
+        assert await Quarantine(app.store.database).all() == []
         assert left(broker_url) == 0
 
 
@@ -246,7 +246,7 @@ async def test_a_worker_that_stops_gives_back_what_it_could_not_do(
                 await asyncio.sleep(1.5)
             async with taking(broker_url, database, take):
                 await until(lambda: _done(taken, {str(n) for n in range(12)}))
-        assert await DeadLetters(database).all() == []
+        assert await Quarantine(database).all() == []
 
 
 async def _done(taken: list[str], wanted: set[str]) -> bool:
@@ -268,7 +268,7 @@ async def test_what_fails_three_times_is_put_aside_and_the_rest_goes_on(
         return ""
 
     async with store(tmp_path) as database:
-        letters = DeadLetters(database)
+        letters = Quarantine(database)
         with capture_logs():
             async with taking(broker_url, database, take):
                 publish(broker_url, event("1"), event("bad"), event("2"))
@@ -320,7 +320,7 @@ async def _put_aside_after_three(broker_url: str, tmp_path: Path) -> None:
     publish(broker_url, event("poison"), *(event(f"good-{n}") for n in range(3)))
     seen: list[str] = []
     async with store(tmp_path) as database:
-        letters = DeadLetters(database)
+        letters = Quarantine(database)
         for _ in range(3):
             began = await _begun_before_it_died(broker_url, database)
             assert began.count("poison") == 1
@@ -397,7 +397,7 @@ async def test_what_fails_while_redis_is_down_is_not_acknowledged(
                 await until(lambda: _done(taken, {str(n) for n in range(12)}), 60)
                 await until(lambda: _empty(own_redis.url), 60)
 
-        assert await DeadLetters(database).all() == []
+        assert await Quarantine(database).all() == []
 
 
 async def _empty(url: str) -> bool:

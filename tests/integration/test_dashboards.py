@@ -20,7 +20,7 @@ from tests.product import NOW, opened, planned, statement
 from workers.app import App
 from workers.meter import Histogram, SendMeter
 from workers.settings import Web
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 from workers.web import serve
 
 WATCHED = Path(__file__).parents[2] / "docs" / "deploy"
@@ -84,7 +84,7 @@ async def _everything(app: App, url: str, client: aiohttp.ClientSession) -> Samp
     await app.store.outbox.start_run("payment", NOW, "clock", NOW, 1)
     await app.store.operations.pause("invitation", "Ann", "a try", NOW)
     await app.store.operations.suppress("mail", "c9@example.com", "*", "asked", "Ann", NOW)
-    await DeadLetters(app.store.database).keep("events", "it isn't JSON", b"{", NOW)
+    await Quarantine(app.store.database).keep("events", "it isn't JSON", b"{", NOW)
     headers = {"Content-Type": "application/cloudevents+json"}
     async with client.post(f"{url}/v1/events", data="{}", headers=headers) as got:
         assert got.status == 422

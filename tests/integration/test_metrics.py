@@ -21,8 +21,8 @@ from tests.product import NOW, contact, line, opened, partner, payment, planned,
 from workers.app import App
 from workers.meter import LATENESS, Histogram, SendMeter
 from workers.settings import Web
-from workers.store.dead_letters import DeadLetters
 from workers.store.gauges import Gauges, Reading
+from workers.store.quarantine import Quarantine
 from workers.web import serve
 from workers.web.figures import SHARE, WAIT_S, Readings
 from workers.web.health import Broker, serve_health
@@ -126,7 +126,7 @@ async def test_a_scrape_tells_what_was_delivered_suppressed_and_awaits_a_person(
         await two_waiting(app)
         await app.delivery.drain()
         await app.store.operations.suppress("mail", "c9@example.com", "*", "asked", "Ann", NOW)
-        letters = DeadLetters(app.store.database)
+        letters = Quarantine(app.store.database)
         await letters.keep("events", "it isn't JSON", b"{", NOW)
         await letters.keep("events", "it has no type", b"{}", NOW)
         said = await watcher.scrape()
@@ -135,15 +135,15 @@ async def test_a_scrape_tells_what_was_delivered_suppressed_and_awaits_a_person(
     assert said["duewatch_notifications"][_labels(**accepted)] == 1
     assert said["duewatch_records"][_labels(kind="statement", state="open")] == 1
     assert said["duewatch_suppressions"][_labels(channel="mail", kind="*")] == 1
-    assert said["duewatch_dead_letters"][_labels(queue="events")] == 2
-    assert said["duewatch_needs_a_person"][_labels(what="dead_letters")] == 2
+    assert said["duewatch_quarantine"][_labels(door="events")] == 2
+    assert said["duewatch_needs_a_person"][_labels(what="quarantine")] == 2
     assert said["duewatch_database_up"][()] == 1
     assert {dict(labels)["what"] for labels in said["duewatch_needs_a_person"]} >= {
         "held_records",
         "parked",
         "failed",
         "unknown",
-        "dead_letters",
+        "quarantine",
     }
     assert said["process_resident_memory_bytes"][()] > 1e6
 

@@ -15,7 +15,7 @@ from tests.acceptance.shell import Shell, load, told
 from tests.fakes.clock import FakeClock
 from tests.product import contact, opened, planned, statement
 from workers.app import App
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 from workers.store.retention import Ages, Retention
 from workers.store.tables import metadata
 
@@ -152,7 +152,7 @@ async def test_dead_letters_go_when_they_are_old_and_what_came_again_lately_stay
     database_url: str, clock: FakeClock
 ) -> None:
     async with opened(database_url, clock) as app:
-        letters = DeadLetters(app.store.database)
+        letters = Quarantine(app.store.database)
         for body in (b"old", b"again"):
             await letters.keep("events", "it isn't JSON", body, clock.now())
         await letters.begin_again(b"never ended", clock.now())
@@ -163,7 +163,7 @@ async def test_dead_letters_go_when_they_are_old_and_what_came_again_lately_stay
         removed = await retention.prune(KEPT, clock.now())
         left = await letters.all()
 
-        assert removed == foretold == NOTHING | {"dead_letters": 1, "redeliveries": 1}
+        assert removed == foretold == NOTHING | {"quarantine": 1, "redeliveries": 1}
         assert [(one.body, one.times) for one in left] == [("again", 2)]
 
 
@@ -171,7 +171,7 @@ async def test_counts_of_messages_given_out_again_are_kept_for_a_week(
     database_url: str, clock: FakeClock
 ) -> None:
     async with opened(database_url, clock) as app:
-        letters, retention = DeadLetters(app.store.database), Retention(app.store.database)
+        letters, retention = Quarantine(app.store.database), Retention(app.store.database)
         await letters.begin_again(b"it", clock.now())
         clock.advance(6 * DAY)
         early = await retention.prune(KEPT, clock.now())

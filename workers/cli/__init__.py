@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reopen": ("people", "Undo a close by hand."),
     "contacts": ("people", "Contacts of a partner."),
     "prefer": ("prefer", "What a contact gets, and how."),
-    "dead-letters": ("dead_letters", "What came by the broker and couldn't be taken."),
+    "quarantine": ("quarantine", "What producers sent and couldn't be taken."),
     "tokens": ("tokens", "Who may ask by HTTP, and what."),
     "schemas": ("producers", "What producers may send, as JSON Schema."),
     "seal": ("producers", "Seal an event as a producer does."),
@@ -74,7 +74,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Run": ("roles",),
     "Set up and check": ("setup", "simulate"),
     "Keep safe": ("safety", "tokens"),
-    "Bring in": ("files", "sync", "dead_letters", "producers"),
+    "Bring in": ("files", "sync", "quarantine", "producers"),
     "What is due": ("due", "outlook", "effect"),
     "Figures": ("digest",),
     "Messages": (

@@ -179,7 +179,7 @@ def _progress() -> Callable[[str, int, int], None]:
 @json_option
 def prune_command(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove what is over and old: messages of closed records, inbox copies, events, runs, audit,
-    dead letters.
+    what is in quarantine.
 
     Ages are in [retention]. Small transactions, so it may run beside the daemon, best each night.
     """
@@ -220,7 +220,7 @@ def _ages(kept: Retention, age: timedelta | None) -> Ages:
     if age is None:
         return ages
     return replace(
-        ages, messages=age, inbox=age, events=age, runs=age, dead_letters=age, webhooks=age
+        ages, messages=age, inbox=age, events=age, runs=age, quarantine=age, webhooks=age
     )
 
 

@@ -136,7 +136,7 @@ class Session(asyncio.Protocol):
         for line in lines:
             if self._fault:
                 return
-            self._line(line.removesuffix(b"\r"))
+            self._line(bytes(line.removesuffix(b"\r")))
         if self._size + len(self._buffer) > MAX_REPLY_BYTES:
             self._break("an answer that isn't SMTP")
 
@@ -146,7 +146,7 @@ class Session(asyncio.Protocol):
         if found is None or (self._lines and not line.startswith(self._lines[0][:3])):
             self._break("an answer that isn't SMTP")
             return
-        self._lines.append(bytes(line))
+        self._lines.append(line)
         if found[2] == b"-":
             return
         words = b"\n".join(one[4:] for one in self._lines).decode("utf-8", "replace")

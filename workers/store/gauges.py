@@ -45,7 +45,7 @@ class Reading:
     oldest: dict[Lane, float] = field(default_factory=dict)
     """How long the oldest that waits for a worker has waited."""
     needs: dict[str, int] = field(default_factory=dict)
-    dead_letters: Counter[str] = field(default_factory=Counter)
+    quarantine: Counter[str] = field(default_factory=Counter)
     """Producers' messages that couldn't be taken, by the queue they came in by."""
     suppressions: Counter[tuple[str, str]] = field(default_factory=Counter)
     webhooks: Mapping[str, Standing] = field(default_factory=dict)
@@ -141,8 +141,8 @@ class Gauges:
         }
         d = dead_letters.c
         by_door = await connection.execute(select(d.door, func.count()).group_by(d.door))
-        reading.dead_letters.update({row[0]: row[1] for row in by_door})
-        reading.needs["dead_letters"] = reading.dead_letters.total()
+        reading.quarantine.update({row[0]: row[1] for row in by_door})
+        reading.needs["quarantine"] = reading.quarantine.total()
 
     @staticmethod
     async def _number(connection: AsyncConnection, statement: Select[Any]) -> int:

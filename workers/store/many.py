@@ -28,11 +28,11 @@ def listed(connection: AsyncConnection, columns: Mapping[str, TypeEngine[Any]]) 
         named = [column(name, its) for name, its in columns.items()]
         return made.table_valued(*named).render_derived(name="listed", with_types=True)
     each = func.json_each(rows).table_valued(column("value", Text), name="each_row")
-    named = [
+    parts = [
         func.json_extract(each.c.value, f"$.{name}", type_=its).label(name)
         for name, its in columns.items()
     ]
-    return select(*named).select_from(each).subquery("listed")
+    return select(*parts).select_from(each).subquery("listed")
 
 
 def as_json(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -28,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import NotificationState
-from workers.store.dead_letters import REMEMBERED
 from workers.store.engine import Database
+from workers.store.quarantine import REMEMBERED
 from workers.store.tables import (
     attempts,
     audit,
@@ -60,7 +60,7 @@ class Ages:
     events: timedelta
     runs: timedelta
     audit: timedelta
-    dead_letters: timedelta
+    quarantine: timedelta
     redeliveries: timedelta = REMEMBERED
     """Counts of messages that were given out again and never ended: of use no longer than this."""
     webhooks: timedelta = timedelta(days=30)
@@ -143,7 +143,7 @@ def _old(name: str, before: datetime, now: datetime) -> tuple[Table, ColumnEleme
         "inbox": (inbox, inbox.c.kept_at),
         "events": (events, events.c.received_at),
         "audit": (audit, audit.c.at),
-        "dead_letters": (dead_letters, dead_letters.c.received_at),
+        "quarantine": (dead_letters, dead_letters.c.received_at),
         "redeliveries": (redeliveries, redeliveries.c.changed_at),
         "webhooks": (webhook_tellings, webhook_tellings.c.at),
     }[name]

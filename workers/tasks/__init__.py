@@ -2,7 +2,7 @@
 
     deliver   a bell: "look at the outbox". Lost, late or repeated it costs a moment
     scan      a wish that one kind be scanned; what is due is scanned by the clock anyway
-    event     a producer's CloudEvent: acknowledged once it is committed, or kept as a dead letter
+    event     a producer's CloudEvent: acknowledged once it is committed, or kept in quarantine
 
 Embedded, the bell rings within this process. With `broker_url` it goes over Redis or RabbitMQ, and
 whoever listens hears it; without, with a broker that is away, and for a bell that is lost, the
@@ -32,7 +32,7 @@ import structlog
 
 from workers.errors import CallerError, SettingsError, UnavailableError
 from workers.store import is_away
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 from workers.tasks.letters import (
     ARGUMENTS,
     BELLS,
@@ -73,7 +73,7 @@ class Ears:
     raise what the database raises: they are asked again then. `read` parses JSON strictly.
     """
 
-    letters: DeadLetters
+    letters: Quarantine
     clock: Callable[[], datetime]
     scan: Callable[[str], Awaitable[None]] | None = None
     event: Callable[[Any], Awaitable[str]] | None = None

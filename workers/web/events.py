@@ -1,12 +1,14 @@
 """POST /v1/events: CloudEvents 1.0 over HTTP, one, many, or in binary mode.
 
 A single event answers 200, or a problem: 400 not JSON, 409 conflict, 422 refused. A batch answers
-200 when all were taken, else 422 with each event's result; the good ones are taken then too.
+200 when all were taken, else 422 with each event's result; the good ones are taken then too. What
+is refused is kept in quarantine, as what comes by a queue is, and the answer gives its number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from workers.envelope import Sender, read_json
 from workers.errors import DuewatchError, InputError
 from workers.events import EventResult
 from workers.scan import Scan
+from workers.store.quarantine import BY_HTTP, Quarantine
 from workers.web.access import Caller
 from workers.web.problems import ProblemError, json_answer, read_body
 
@@ -74,6 +77,8 @@ class Events:
     def __init__(self, app: App) -> None:
         self._registry = app.registry
         self._intake = app.events
+        self._letters = Quarantine(app.store.database)
+        self._clock = app.clock
         self.scans = Scans(app.scan)
         self.outcomes: Counter[str] = Counter()
 
@@ -87,12 +92,12 @@ class Events:
         media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = await read_body(request, MAX_BODY_BYTES)
         if media == BATCH:
-            return await self._batch(_json(body), sender)
+            return await self._batch(await self._json(body, sender), sender)
         if media == SINGLE:
-            return await self._single(_json(body), sender)
+            return await self._single(await self._json(body, sender), sender, body)
         if "ce-specversion" in request.headers and media in {"", "application/json"}:
-            event = {**_attributes(request.headers), "data": _json(body)}
-            return await self._single(event, sender)
+            event = {**_attributes(request.headers), "data": await self._json(body, sender)}
+            return await self._single(event, sender, _bytes(event))
         raise ProblemError(
             "media-type",
             f"Send Content-Type: {SINGLE} for one event, {BATCH} for several, or "
@@ -100,20 +105,22 @@ class Events:
             headers={"Accept-Post": f"{SINGLE}, {BATCH}, application/json"},
         )
 
-    async def _single(self, event: Any, sender: Sender) -> web.Response:
+    async def _single(self, event: Any, sender: Sender, body: bytes) -> web.Response:
         (result,) = await self._take([event], sender)
         if result.well:
             return json_answer(_shown(result))
-        raise _problem(result)
+        raise _problem(result, quarantine=await self._keep(_reason(result), body, sender))
 
     async def _batch(self, events: Any, sender: Sender) -> web.Response:
         if not isinstance(events, list) or len(events) > MAX_EVENTS:
-            raise ProblemError(
-                "invalid-batch",
-                f"Send a JSON array of at most {MAX_EVENTS} events.",
-            )
+            wanted = f"a JSON array of at most {MAX_EVENTS} events"
+            number = await self._keep(f"isn't {wanted}", _bytes(events), sender)
+            raise ProblemError("invalid-batch", f"Send {wanted}.", quarantine=number)
         results = await self._take(events, sender)
         shown = [_shown(result) for result in results]
+        for event, result, said in zip(events, results, shown, strict=True):
+            if not result.well:
+                said["quarantine"] = await self._keep(_reason(result), _bytes(event), sender)
         if all(result.well for result in results):
             return json_answer({"results": shown})
         bad = sum(not result.well for result in results)
@@ -132,12 +139,21 @@ class Events:
         self.scans.ask({kind for result in results for kind in result.kinds} & enabled)
         return results
 
+    async def _json(self, body: bytes, sender: Sender) -> Any:
+        try:
+            return read_json(body)
+        except InputError as error:
+            number = await self._keep(str(error), body, sender)
+            raise ProblemError("invalid-json", f"The body {error}.", quarantine=number) from None
 
-def _json(body: bytes) -> Any:
-    try:
-        return read_json(body)
-    except InputError as error:
-        raise ProblemError("invalid-json", f"The body {error}.") from None
+    async def _keep(self, reason: str, body: bytes, sender: Sender) -> int:
+        return await self._letters.keep(BY_HTTP + sender.name, reason, body, self._clock())
+
+
+def _bytes(said: Any) -> bytes:
+    """What was said, written anew: numbers with a point as text, which models read alike."""
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -161,9 +177,12 @@ def _shown(result: EventResult) -> dict[str, Any]:
     return shown
 
 
-def _problem(result: EventResult) -> ProblemError:
+def _reason(result: EventResult) -> str:
+    return "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
+
+
+def _problem(result: EventResult, **more: Any) -> ProblemError:
     errors = [{"field": fault.field, "detail": fault.detail} for fault in result.faults]
-    detail = "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
     if result.status == "conflict":
-        return ProblemError("event-conflict", detail)
-    return ProblemError("invalid-event", detail, errors=errors)
+        return ProblemError("event-conflict", _reason(result), **more)
+    return ProblemError("invalid-event", _reason(result), errors=errors, **more)

@@ -214,9 +214,9 @@ def _stored(said: Reading) -> Iterator[Metric]:
     yield _gauge("rule_paused", "1 for a rule that is paused.", ["kind"], paused)
     needs = {(what,): count for what, count in said.needs.items()}
     yield _gauge("needs_a_person", "What waits for somebody.", ["what"], needs)
-    doors = {(door,): count for door, count in said.dead_letters.items()}
-    what = "Producers' messages that couldn't be taken, by the queue they came in by."
-    yield _gauge("dead_letters", what, ["queue"], doors)
+    doors = {(door,): count for door, count in said.quarantine.items()}
+    what = "Producers' messages that couldn't be taken, by the door they came in by."
+    yield _gauge("quarantine", what, ["door"], doors)
     ends = said.webhooks.items()
     alone = {(name,): int(one.row.disabled_at is not None) for name, one in ends}
     what = "1 for an endpoint that is told nothing more until a person enables it."

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from workers.by_hand import replay
-from workers.store.dead_letters import DeadLetters
+from workers.store.quarantine import Quarantine
 from workers.tokens import Scope
 from workers.web.api._cursors import page, read_cursor
 from workers.web.api._operation import (
@@ -81,7 +81,7 @@ async def _list(call: Call) -> dict[str, Any]:
 
 
 async def _show(call: Call) -> Any:
-    return await DeadLetters(call.app.store.database).one(call.place.id)
+    return await Quarantine(call.app.store.database).one(call.place.id)
 
 
 async def _replay(call: Call) -> Any:
@@ -89,7 +89,7 @@ async def _replay(call: Call) -> Any:
 
 
 async def _drop(call: Call) -> dict[str, Any]:
-    letters = DeadLetters(call.app.store.database)
+    letters = Quarantine(call.app.store.database)
     await letters.remove(
         call.place.id, call.caller.name, "drop", call.body.reason, call.app.clock()
     )

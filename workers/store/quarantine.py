@@ -1,4 +1,4 @@
-"""Dead letters: what came by the broker and couldn't be taken, with the reason."""
+"""Quarantine: what producers sent by any door and couldn't be taken, with the reason."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from workers.store.engine import Database, insert
 from workers.store.tables import audit, dead_letters, redeliveries
 
 MAX_KEPT_BYTES = 64 * 1024
-"""Of a dead letter's body; of a longer one the beginning is kept, and how long it was."""
+"""Of a message's body; of a longer one the beginning is kept, and how long it was."""
 MAX_REASON = 2000
+BY_HTTP = "http "
+"""How the door of what came by HTTP begins; the sender's name follows."""
 REMEMBERED = timedelta(days=7)
 """How long a message that was begun again and never ended is remembered."""
 
 
-class DeadLetters:
-    """Statements about dead letters. The same message, come again, is one letter."""
+class Quarantine:
+    """Statements on what is in quarantine. The same message, come again, is one row."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def keep(self, door: str, reason: str, body: bytes, now: datetime) -> None:
-        """Keeps a message that can't be taken. `door` is where it came in, such as a queue."""
+    async def keep(self, door: str, reason: str, body: bytes, now: datetime) -> int:
+        """Keeps a message that can't be taken, and returns its number. `door` is where it came in:
+        a queue, or BY_HTTP and who sent it.
+        """
         mark = mark_of(body)
         async with self.database.write() as connection:
             statement = insert(connection, dead_letters).values(
-                door=door[:80],
+                door=_plain(door)[:80],
                 mark=mark,
                 received_at=now,
                 times=1,
@@ -38,7 +42,7 @@ class DeadLetters:
                 body=kept_text(body),
                 size=len(body),
             )
-            await connection.execute(
+            done = await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["mark"],
                     set_={
@@ -46,24 +50,25 @@ class DeadLetters:
                         "received_at": statement.excluded.received_at,
                         "times": dead_letters.c.times + 1,
                     },
-                )
+                ).returning(dead_letters.c.id)
             )
             await connection.execute(delete(redeliveries).where(redeliveries.c.mark == mark))
+            return int(done.scalar_one())
 
     async def all(self, limit: int = 1000) -> list[Row[Any]]:
-        """Dead letters, newest first."""
+        """All of it, newest first."""
         newest = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         async with self.database.read() as connection:
             return list(await connection.execute(newest))
 
     async def one(self, letter_id: int) -> Row[Any]:
-        """One dead letter. Raises UnknownThingError."""
+        """One message. Raises UnknownThingError."""
         wanted = select(dead_letters).where(dead_letters.c.id == letter_id)
         async with self.database.read() as connection:
             row = (await connection.execute(wanted)).first()
         if row is None:
             raise UnknownThingError(
-                f"there is no dead letter {letter_id}: see duewatch dead-letters"
+                f"there is no message {letter_id} in quarantine: see duewatch quarantine"
             )
         return row
 
@@ -88,7 +93,7 @@ class DeadLetters:
                     at=now,
                     by=by,
                     action=action,
-                    target=f"dead letter {letter_id} ({row.mark[:12]})",
+                    target=f"quarantine {letter_id} ({row.mark[:12]})",
                     reason=reason,
                 )
             )
