@@ -85,6 +85,7 @@ class Carriers:
         self.states: dict[str, ProviderState] = {}
         self._looked_at = self._forgot_at = float("-inf")
         self._probes: dict[int, str] = {}
+        self._worked_at: dict[str, float] = {}
         self._tails: dict[str, datetime] = {}
         self._several = sum(not one.stays_here for one in self.by_name.values()) > 1
         self._lease = timedelta(seconds=settings.delivery.lease_s)
@@ -302,13 +303,21 @@ class Carriers:
 
     # --- what came of it ------------------------------------------------------------------
 
-    def heard(self, turn: Turn) -> None:
+    def heard(self, turn: Turn, since: float) -> Turn | None:
         """Leaves a provider alone in this process at once that asked for it, or refused the login.
 
-        For the others it holds as soon as it is written down.
+        For the others it holds as soon as it is written down. Returns what is to be counted of an
+        attempt that began at `since` (the loop's clock, in seconds): nothing of a failure during
+        which others got through, for that was the fault of where it went to.
         """
+        if not turn.failure:
+            self._worked_at[turn.provider] = asyncio.get_running_loop().time()
+        asked = turn.access or turn.rest is not None or turn.probe
+        if turn.failure and not asked and self._worked_at.get(turn.provider, 0.0) > since:
+            return None
         if (turn.rest or turn.access) and self._state(turn.provider) == "closed":
             self.states[turn.provider] = ProviderState(turn.provider, "open", restless=True)
+        return turn
 
     async def note(
         self, connection: AsyncConnection, turns: Sequence[Turn], slower: Sequence[str]

@@ -84,7 +84,7 @@ class Delivery:
         self._bell = asyncio.Event()
         self._room = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
-        self._finished: asyncio.Queue[tuple[Finished, Turn, str]] = asyncio.Queue()
+        self._finished: asyncio.Queue[tuple[Finished, Turn | None, str]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def provider_states(self) -> list[Shown]:
@@ -363,6 +363,7 @@ class Delivery:
 
     async def _hand_over(self, one: Ready, name: str, begun_at: float) -> str:
         provider, error = self.carriers.by_name[name], None
+        since = asyncio.get_running_loop().time()
         self.carriers.in_flight[name] += 1
         try:
             if asyncio.get_running_loop().time() - begun_at > self._lease.total_seconds():
@@ -377,8 +378,7 @@ class Delivery:
             log.exception("provider", provider=name, notification=one.claimed.row.uid)
         finally:
             probe = await self.carriers.probe_ended(one.claimed.id, unused=False)
-            turn = turn_of(name, one.claimed.id, error, probe)
-            self.carriers.heard(turn)
+            turn = self.carriers.heard(turn_of(name, one.claimed.id, error, probe), since)
             self.carriers.in_flight[name] -= 1
             self.carriers.places.leave(one.claimed.id, answered=True)
             self._pump()
@@ -413,7 +413,7 @@ class Delivery:
             also = partial(
                 self._also,
                 finished=finished,
-                turns=[turn for _, turn, _ in ended],
+                turns=[turn for _, turn, _ in ended if turn is not None],
                 slower=[domain for _, _, domain in ended if domain],
             )
             while True:

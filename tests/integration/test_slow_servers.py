@@ -166,3 +166,53 @@ async def test_a_domain_that_turns_slow_with_every_place_leaves_others_their_sha
             await running
 
             assert held == 4
+
+
+async def test_a_domain_that_never_answers_doesnt_close_the_relay_for_the_others(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with Tarpit("never.example") as relay:
+        settings = one_relay(relay)
+        settings["delivery"] |= {"breaker_failures": 2, "breaker_open_s": 60, "concurrency": 8}
+        settings["providers"]["first"]["timeout_s"] = 2
+        async with opened(database_url, clock, **settings) as app:
+            await due_at(app, "never.example", *range(12))
+            stopping = asyncio.Event()
+            running = asyncio.create_task(app.delivery.run(stopping))
+            last = 100
+            async with asyncio.timeout(60):
+                while relay.stalled < 8:  # others get through all the time
+                    last += 1
+                    await due_at(app, "example.com", last)
+                    app.delivery.ring()
+                    await asyncio.sleep(0.1)
+            shown = {one.name: one.state for one in await app.delivery.provider_states()}
+            timed_out = relay.stalled
+            await until(app, [f"c{n}@example.com" for n in range(101, last + 1)])
+            stopping.set()
+            relay.go.set()
+            await running
+
+            assert timed_out >= 4
+            assert shown["first"] == "closed"
+
+
+async def test_a_relay_that_answers_nobody_is_left_alone(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with Tarpit("") as relay:
+        settings = one_relay(relay)
+        settings["delivery"] |= {"breaker_failures": 2, "breaker_open_s": 60}
+        settings["providers"]["first"]["timeout_s"] = 0.4
+        async with opened(database_url, clock, **settings) as app:
+            await due_at(app, "one.example", *range(4))
+            await due_at(app, "two.example", *range(4, 8))
+            stopping = asyncio.Event()
+            running = asyncio.create_task(app.delivery.run(stopping))
+            await asyncio.sleep(1.5)
+            shown = {one.name: one.state for one in await app.delivery.provider_states()}
+            stopping.set()
+            relay.go.set()
+            await running
+
+            assert shown["first"] == "open"

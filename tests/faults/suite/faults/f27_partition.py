@@ -19,6 +19,12 @@ ANSWERS = (
     {"verb": ".", "do": "usual", "after_s": 0.05},
     {"verb": "SMS", "do": "usual", "after_s": 0.05},
 )
+IN_FLIGHT_S = 1.0
+IN_FLIGHT = (
+    {"verb": ".", "do": "usual", "after_s": IN_FLIGHT_S},
+    {"verb": "SMS", "do": "usual", "after_s": IN_FLIGHT_S},
+)
+"""So slow are answers for a moment, so that something is in flight when the wire is cut."""
 LATE_S = 5.0
 """The second answer to what was cut off comes so long after the wire is mended: who was cut off
 speaks up while another has it in hand.
@@ -53,6 +59,9 @@ async def run(trial: Trial, between: str) -> None:
             for worker in behind:
                 await world.ready(worker)
             await world.far_side.has_kept(trial.n * 0.15)
+            if between == "postgres":
+                await world.far_side.script(*IN_FLIGHT)
+                await asyncio.sleep(IN_FLIGHT_S / 2)
             wire.hold()
             world.kills.append(time.time())
             before = await world.far_side.kept()
