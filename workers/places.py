@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 SLOW_S = 2.0
 """A server that has kept a place for so long is a slow one; one that answers sooner is quick."""
 QUICK_FOR_S = 30.0
-"""How long a quick answer speaks for a server."""
+"""How long a quick answer speaks for a server, and a slow one against it."""
 REMEMBERED = 1000
 """Of so many servers it is remembered, at least of those that answered last."""
 
@@ -34,6 +34,7 @@ class Places:
         self._held: dict[Hashable, Sequence[str]] = {}
         self._by_key: dict[str, dict[Hashable, float]] = defaultdict(dict)
         self._quick: dict[str, float] = {}
+        self._slow: dict[str, float] = {}
 
     @property
     def free(self) -> int:
@@ -83,15 +84,20 @@ class Places:
         return bool(held) and self._clock() - min(held.values()) > SLOW_S
 
     def _is_quick(self, key: str) -> bool:
-        heard = self._quick.get(key)
-        return heard is not None and self._clock() - heard < QUICK_FOR_S and not self._is_slow(key)
+        since = self._clock() - QUICK_FOR_S
+        if self._quick.get(key, since) <= since or self._is_slow(key):
+            return False
+        # Who answers some at once and lets others hang holds with these what it is lent for those.
+        return self._slow.get(key, since) <= since
 
     def _heard(self, key: str, since: float) -> None:
         now = self._clock()
         self._quick.pop(key, None)
+        heard = self._quick
         if now - since > SLOW_S:
-            return
-        # The last ones that answered stand last.
-        self._quick[key] = now
-        if len(self._quick) > REMEMBERED:
-            del self._quick[next(iter(self._quick))]
+            self._slow.pop(key, None)
+            heard = self._slow
+        # The last ones that were heard of stand last.
+        heard[key] = now
+        if len(heard) > REMEMBERED:
+            del heard[next(iter(heard))]

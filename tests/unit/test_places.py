@@ -93,6 +93,25 @@ def test_a_slow_answer_ends_the_lending_and_so_does_a_long_silence() -> None:
     assert fill(silent, "a") == 5
 
 
+def test_who_answers_some_at_once_and_lets_others_hang_is_lent_nothing() -> None:
+    places, clock = after_a_quick_answer()
+    places.take("hangs", ["a"])
+    clock.now += SLOW_S * 2
+    places.leave("hangs", answered=True)
+    places.take("again", ["a"])
+    places.leave("again", answered=True)
+
+    assert fill(places, "a") == 5
+
+    for number in range(5):
+        places.leave(("a", number))
+    clock.now += QUICK_FOR_S + 1
+    places.take("later", ["a"])
+    places.leave("later", answered=True)
+
+    assert fill(places, "a") == 10
+
+
 def test_a_place_given_back_unused_says_nothing_of_its_server() -> None:
     places = Places(10, 5, Seconds())
     places.take("first", ["a"])
