@@ -30,7 +30,7 @@ from workers.store.limits import MINUTE, SECOND, Pace
 log = structlog.get_logger("carriers")
 
 LOOK_EVERY_S = 0.5
-SLOW_WAIT = timedelta(seconds=30)
+SLOW_WAIT = timedelta(seconds=5)
 LONGEST_TAIL = timedelta(hours=1)
 FORGET_EVERY_S = 3600.0
 DOMAIN = "domain|"
@@ -269,7 +269,7 @@ class Carriers:
         self.waits["slow", ""] += 1
         if self.places.is_stuffed(name):
             return timedelta(0)
-        return SLOW_WAIT + timedelta(seconds=int(row.id) % 10 * 3)
+        return SLOW_WAIT + timedelta(seconds=int(row.id) % 10)
 
     def keys(self, name: str, row: Row[Any]) -> list[str]:
         """What a message shares places with: its provider, where there are several; its domain."""

@@ -4,8 +4,9 @@ Within one process. A message holds a place from before its attempt begins until
 known, so a crash leaves at most so many outcomes unknown.
 
 A key's share binds only where it is needed: whoever answers quickly is lent the places that nobody
-else waits for. Where such a borrower turns slow, what it holds beyond its share counts no longer,
-so that the others have what is theirs all the same.
+else waits for, one for every few answers, so that who answers now and then earns little. Where a
+borrower turns slow, what it holds beyond its share counts no longer, so that the others have what
+is theirs all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Callable, Hashable, Sequence
 SLOW_S = 2.0
 """A server that has kept a place for so long is a slow one; one that answers sooner is quick."""
 QUICK_FOR_S = 30.0
-"""How long a quick answer speaks for a server, and a slow one against it."""
+"""How long quick answers speak for a server."""
+ANSWERS_EACH = 4
+"""So many quick answers, one after the other, earn the loan of one place."""
 REMEMBERED = 1000
 """Of so many servers it is remembered, at least of those that answered last."""
 
@@ -33,8 +36,8 @@ class Places:
         self._clock = clock
         self._held: dict[Hashable, Sequence[str]] = {}
         self._by_key: dict[str, dict[Hashable, float]] = defaultdict(dict)
-        self._quick: dict[str, float] = {}
-        self._slow: dict[str, float] = {}
+        self._quick: dict[str, tuple[float, int]] = {}
+        """When a server answered last, and how often in a row quickly; 0 for a slow answer."""
 
     @property
     def free(self) -> int:
@@ -55,7 +58,9 @@ class Places:
 
     def fits(self, keys: Sequence[str], *, lent: bool = False) -> bool:
         """As `may`, where it is known that there is a place."""
-        return all(self.held_by(key) < self.share or (lent and self._is_quick(key)) for key in keys)
+        return all(
+            self.held_by(key) < self.share + (self._lent(key) if lent else 0) for key in keys
+        )
 
     def take(self, one: Hashable, keys: Sequence[str]) -> None:
         """Takes a place; `one` gives it back."""
@@ -83,21 +88,23 @@ class Places:
         held = self._by_key.get(key, {})
         return bool(held) and self._clock() - min(held.values()) > SLOW_S
 
-    def _is_quick(self, key: str) -> bool:
-        since = self._clock() - QUICK_FOR_S
-        if self._quick.get(key, since) <= since or self._is_slow(key):
-            return False
-        # Who answers some at once and lets others hang holds with these what it is lent for those.
-        return self._slow.get(key, since) <= since
+    def _lent(self, key: str) -> int:
+        """How many places a server may have beyond its share."""
+        at, answers = self._quick.get(key, (0.0, 0))
+        if self._clock() - at >= QUICK_FOR_S or self._is_slow(key):
+            return 0
+        return answers // ANSWERS_EACH
 
     def _heard(self, key: str, since: float) -> None:
         now = self._clock()
-        self._quick.pop(key, None)
-        heard = self._quick
+        before, answers = self._quick.pop(key, (now, 0))
         if now - since > SLOW_S:
-            self._slow.pop(key, None)
-            heard = self._slow
+            answers = 0
+        elif now - before < QUICK_FOR_S:
+            answers += 1
+        else:
+            answers = 1
         # The last ones that were heard of stand last.
-        heard[key] = now
-        if len(heard) > REMEMBERED:
-            del heard[next(iter(heard))]
+        self._quick[key] = now, answers
+        if len(self._quick) > REMEMBERED:
+            del self._quick[next(iter(self._quick))]

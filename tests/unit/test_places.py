@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.places import QUICK_FOR_S, REMEMBERED, SLOW_S, Places
+from workers.places import ANSWERS_EACH, QUICK_FOR_S, REMEMBERED, SLOW_S, Places
 
 
 class Seconds:
@@ -15,14 +15,20 @@ class Seconds:
         return self.now
 
 
-def after_a_quick_answer(total: int = 10, share: int = 5) -> tuple[Places, Seconds]:
-    """Places of which one at `a` was answered a moment ago."""
+def after_quick_answers(total: int = 10, share: int = 5) -> tuple[Places, Seconds]:
+    """Places of which several at `a` were answered a moment ago: as many as earn all."""
     clock = Seconds()
     places = Places(total, share, clock)
-    places.take("first", ["a"])
-    clock.now += SLOW_S / 2
-    places.leave("first", answered=True)
+    answer(places, clock, "a", ANSWERS_EACH * (total - share))
     return places, clock
+
+
+def answer(places: Places, clock: Seconds, key: str, times: int) -> None:
+    """Quick answers, one after the other."""
+    for _ in range(times):
+        places.take("asked", [key])
+        clock.now += SLOW_S / 100
+        places.leave("asked", answered=True)
 
 
 def fill(places: Places, key: str, most: int = 100, *, lent: bool = True) -> int:
@@ -39,21 +45,21 @@ def test_whom_nobody_knows_to_be_quick_has_its_share_and_no_more() -> None:
 
 
 def test_a_quick_one_may_have_every_place_that_nobody_else_wants() -> None:
-    places, _ = after_a_quick_answer()
+    places, _ = after_quick_answers()
 
     assert fill(places, "a") == 10
     assert places.free == 0
 
 
 def test_where_others_want_places_even_a_quick_one_has_its_share_only() -> None:
-    places, _ = after_a_quick_answer()
+    places, _ = after_quick_answers()
 
     assert fill(places, "a", lent=False) == 5
     assert fill(places, "b") == 5
 
 
 def test_each_place_that_comes_back_may_go_to_others_first() -> None:
-    places, _ = after_a_quick_answer()
+    places, _ = after_quick_answers()
     fill(places, "a")
     for number in range(3):
         places.leave(("a", number), answered=True)
@@ -65,7 +71,7 @@ def test_each_place_that_comes_back_may_go_to_others_first() -> None:
 
 
 def test_others_have_theirs_when_a_quick_one_turns_slow_with_every_place() -> None:
-    places, clock = after_a_quick_answer()
+    places, clock = after_quick_answers()
     fill(places, "a")
     assert fill(places, "b") == 0
     clock.now += SLOW_S + 0.1
@@ -82,34 +88,37 @@ def test_others_have_theirs_when_a_quick_one_turns_slow_with_every_place() -> No
 
 
 def test_a_slow_answer_ends_the_lending_and_so_does_a_long_silence() -> None:
-    slow, clock = after_a_quick_answer()
+    slow, clock = after_quick_answers()
     slow.take("second", ["a"])
     clock.now += SLOW_S + 0.1
     slow.leave("second", answered=True)
-    silent, later = after_a_quick_answer()
+    silent, later = after_quick_answers()
     later.now += QUICK_FOR_S
 
     assert fill(slow, "a") == 5
     assert fill(silent, "a") == 5
 
 
+def test_a_loan_is_earned_answer_by_answer() -> None:
+    clock = Seconds()
+    places = Places(10, 5, clock)
+    answer(places, clock, "a", ANSWERS_EACH - 1)
+    assert fill(places, "a") == 5
+    for number in range(5):
+        places.leave(("a", number))
+    answer(places, clock, "a", ANSWERS_EACH + 1)
+
+    assert fill(places, "a") == 7
+
+
 def test_who_answers_some_at_once_and_lets_others_hang_is_lent_nothing() -> None:
-    places, clock = after_a_quick_answer()
+    places, clock = after_quick_answers()
     places.take("hangs", ["a"])
     clock.now += SLOW_S * 2
     places.leave("hangs", answered=True)
-    places.take("again", ["a"])
-    places.leave("again", answered=True)
+    answer(places, clock, "a", ANSWERS_EACH - 1)
 
     assert fill(places, "a") == 5
-
-    for number in range(5):
-        places.leave(("a", number))
-    clock.now += QUICK_FOR_S + 1
-    places.take("later", ["a"])
-    places.leave("later", answered=True)
-
-    assert fill(places, "a") == 10
 
 
 def test_a_place_given_back_unused_says_nothing_of_its_server() -> None:
@@ -121,7 +130,7 @@ def test_a_place_given_back_unused_says_nothing_of_its_server() -> None:
 
 
 def test_a_message_needs_a_place_with_its_provider_and_with_its_domain() -> None:
-    places, _ = after_a_quick_answer()
+    places, _ = after_quick_answers()
     for number in range(5):
         places.take(number, ["relay", "a"])
 
@@ -131,15 +140,14 @@ def test_a_message_needs_a_place_with_its_provider_and_with_its_domain() -> None
 
 
 def test_only_the_servers_that_answered_last_are_remembered() -> None:
-    places = Places(2, 1, Seconds())
+    clock = Seconds()
+    places = Places(4, 1, clock)
     for number in range(REMEMBERED + 1):
-        places.take(number, [f"d{number}"])
-        places.leave(number, answered=True)
+        answer(places, clock, f"d{number}", ANSWERS_EACH)
+        clock.now = 0.0
 
     assert fill(places, "d0") == 1
-    assert fill(places, f"d{REMEMBERED}", lent=True) == 1
-    places.leave(("d0", 0))
-    assert fill(places, f"d{REMEMBERED - 1}", lent=True) == 1
+    assert fill(places, f"d{REMEMBERED}") == 2
 
 
 def test_a_share_of_all_places_is_no_limit() -> None:
