@@ -7,16 +7,21 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from schedules.fields import BEIJING
 from workers.app import App
 from workers.endpoints import Endpoint
 from workers.errors import DuewatchError
 from workers.providers import Finding
+from workers.sources import Source, build_sources
+from workers.store import Row
 from workers.store.webhooks import Standing
 
 CLOCK_SKEW = timedelta(seconds=5)
 LEAST_FREE_MB = 200
+LATE_PERIODS = 3
+"""A source that missed so many of its turns is late."""
 
 
 async def examine(app: App) -> AsyncIterator[Finding]:
@@ -40,7 +45,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     for finding in _calendar(app):
         yield finding
     yield _public_url(app)
-    for finding in _webhooks(app.settings.webhooks, await app.store.webhooks.standing()):
+    for finding in (*await _sources(app), *await _webhooks(app)):
         yield finding
 
 
@@ -106,7 +111,11 @@ def _calendar(app: App) -> list[Finding]:
     ]
 
 
-def _webhooks(
+async def _webhooks(app: App) -> list[Finding]:
+    return list(_endpoints(app.settings.webhooks, await app.store.webhooks.standing()))
+
+
+def _endpoints(
     endpoints: Mapping[str, Endpoint], standing: Mapping[str, Standing]
 ) -> Iterator[Finding]:
     for name in endpoints:
@@ -125,6 +134,35 @@ def _webhooks(
             yield Finding(f"webhook {name}", True, detail)
             continue
         yield Finding(f"webhook {name}", False, detail, remedy)
+
+
+async def _sources(app: App) -> list[Finding]:
+    """How each source's last sync went, and whether the next is late; nothing is read."""
+    last = await app.store.sources.last_runs()
+    built = build_sources(app.settings.sources, app.rules)
+    return [_source(app, source, last.get(name)) for name, source in built.items()]
+
+
+def _source(app: App, source: Source, last: Row[Any] | None) -> Finding:
+    name = source.name
+    about = f"source {name}"
+    look = f"see what would come in: duewatch sync {name} --dry-run"
+    if last is None:
+        return Finding(about, True, f"{source.place}: never synced yet ({look})")
+    when = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
+    if last.outcome in {"failed", "lost"}:
+        why = last.detail or "its process ended before it was done"
+        return Finding(about, False, f"{source.place}: broke off at {when}: {why[:200]}", look)
+    period = source.settings.schedule()
+    if isinstance(period, timedelta) and app.clock() - last.started_at > LATE_PERIODS * period:
+        every = f"every {period.total_seconds():g} s"
+        return Finding(
+            about,
+            False,
+            f"{source.place}: last synced at {when}, though it is due {every}",
+            "see that a scheduler runs: duewatch scheduler",
+        )
+    return Finding(about, True, f"{source.place}: {last.outcome or 'under way'} at {when}")
 
 
 def _public_url(app: App) -> Finding:

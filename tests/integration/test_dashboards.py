@@ -21,6 +21,7 @@ from workers.app import App
 from workers.meter import Histogram, SendMeter
 from workers.settings import Web
 from workers.store.quarantine import Quarantine
+from workers.store.webhooks import Subscriber
 from workers.web import serve
 
 WATCHED = Path(__file__).parents[2] / "docs" / "deploy"
@@ -85,6 +86,10 @@ async def _everything(app: App, url: str, client: aiohttp.ClientSession) -> Samp
     await app.store.operations.pause("invitation", "Ann", "a try", NOW)
     await app.store.operations.suppress("mail", "c9@example.com", "*", "asked", "Ann", NOW)
     await Quarantine(app.store.database).keep("events", "it isn't JSON", b"{", NOW)
+    await app.store.webhooks.subscribe([Subscriber("erp", "m", ("accepted",), ())])
+    run = await app.store.sources.start_run("drop", NOW, "hand", NOW)
+    assert run is not None
+    await app.store.sources.finish_run(run, "done", NOW, "", {"payment": {"new": 2}})
     headers = {"Content-Type": "application/cloudevents+json"}
     async with client.post(f"{url}/v1/events", data="{}", headers=headers) as got:
         assert got.status == 422

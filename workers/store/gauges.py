@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.model import NotificationState, Outcome
 from workers.store.engine import Database
+from workers.store.sources import SourceStore
 from workers.store.tables import (
     attempts,
     dead_letters,
@@ -46,10 +47,14 @@ class Reading:
     """How long the oldest that waits for a worker has waited."""
     needs: dict[str, int] = field(default_factory=dict)
     quarantine: Counter[str] = field(default_factory=Counter)
-    """Producers' messages that couldn't be taken, by the queue they came in by."""
+    """Producers' messages that couldn't be taken, by the door they came in by."""
     suppressions: Counter[tuple[str, str]] = field(default_factory=Counter)
     webhooks: Mapping[str, Standing] = field(default_factory=dict)
     """How each endpoint stands."""
+    syncs: Mapping[str, Row[Any]] = field(default_factory=dict)
+    """Each source's last sync."""
+    synced: dict[str, datetime] = field(default_factory=dict)
+    """When each source was last read to its end."""
     paused: set[str] = field(default_factory=set)
     fired: dict[str, datetime] = field(default_factory=dict)
     """When the clock last fired each rule."""
@@ -62,6 +67,7 @@ class Gauges:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._webhooks = WebhookStore(database)
+        self._sources = SourceStore(database)
 
     async def read(self, kinds: Collection[str], now: datetime) -> Reading:
         """Counts all; `kinds` are the rules whose firings are wanted."""
@@ -73,6 +79,8 @@ class Gauges:
             await self._needs(connection, reading)
             await self._firings(connection, reading, kinds, now)
         reading.webhooks = await self._webhooks.standing()
+        reading.syncs = await self._sources.last_runs()
+        reading.synced = await self._sources.last_good()
         return reading
 
     async def fired(self, kinds: Collection[str], now: datetime) -> Reading:

@@ -13,7 +13,7 @@ from workers.store.aftermath import database_now
 from workers.store.engine import Database, insert
 from workers.store.records import chunks
 from workers.store.source_tables import source_records, source_runs, sources
-from workers.store.tables import records
+from workers.store.tables import Instant, records
 
 RUNS_KEPT = 500
 """Runs of one source that are listed; older ones go with each new one."""
@@ -104,6 +104,16 @@ class SourceStore:
         async with self.database.read() as connection:
             rows = await connection.execute(select(source_runs).where(source_runs.c.id.in_(newest)))
             return {row.source: row for row in rows}
+
+    async def last_good(self) -> dict[str, datetime]:
+        """When each source was last read to its end, though some of its rows may be refused."""
+        ended = func.max(source_runs.c.finished_at, type_=Instant())
+        good = source_runs.c.outcome.in_(["done", "refused"])
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                select(source_runs.c.source, ended).where(good).group_by(source_runs.c.source)
+            )
+            return {row[0]: row[1] for row in rows}
 
     # --- who is at it, and how far it was read --------------------------------------------
 

@@ -217,6 +217,7 @@ def _stored(said: Reading) -> Iterator[Metric]:
     doors = {(door,): count for door, count in said.quarantine.items()}
     what = "Producers' messages that couldn't be taken, by the door they came in by."
     yield _gauge("quarantine", what, ["door"], doors)
+    yield from _syncs(said)
     ends = said.webhooks.items()
     alone = {(name,): int(one.row.disabled_at is not None) for name, one in ends}
     what = "1 for an endpoint that is told nothing more until a person enables it."
@@ -226,6 +227,23 @@ def _stored(said: Reading) -> Iterator[Metric]:
     yield _gauge("webhook_tellings", what, ["endpoint", "state"], told)
     what = "Addresses that aren't written to; kind * is for everything."
     yield _gauge("suppressions", what, ["channel", "kind"], said.suppressions)
+
+
+def _syncs(said: Reading) -> Iterator[Metric]:
+    """Of the sources that were ever synced."""
+    last = said.syncs.items()
+    failing = {(name,): int(row.outcome in {"failed", "lost"}) for name, row in last}
+    what = "1 for a source whose last sync broke off."
+    yield _gauge("sync_failing", what, ["source"], failing)
+    rows: Counter[tuple[str, str]] = Counter()
+    for name, row in last:
+        for counts in (row.counts or {}).values():
+            rows.update({(name, outcome): count for outcome, count in counts.items()})
+    what = "What the last sync of a source made of its rows."
+    yield _gauge("sync_rows", what, ["source", "outcome"], rows)
+    good = {(name,): at.timestamp() for name, at in said.synced.items()}
+    what = "When a source was last read to its end."
+    yield _gauge("sync_last_success_timestamp_seconds", what, ["source"], good)
 
 
 def _gauge(name: str, what: str, labels: list[str], values: Mapping[Any, float]) -> Metric:
