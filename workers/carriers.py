@@ -19,7 +19,7 @@ import structlog
 from workers.errors import ProviderError
 from workers.model import Outcome
 from workers.outcomes import is_providers
-from workers.places import Places
+from workers.places import INSIDE, Places
 from workers.providers import Channel, Provider
 from workers.settings import Settings
 from workers.store import AsyncConnection, Row, Store
@@ -75,7 +75,6 @@ class Carriers:
         self.clock = clock
         self.by_name = {name: one for named in providers.values() for name, one in named.items()}
         total = settings.delivery.concurrency
-        self.places = Places(total, max(1, int(total * settings.delivery.share)))
         self.waits: Counter[tuple[str, str]] = Counter()
         """Messages that waited, by (limit, whose): provider, domain, slow."""
         self.in_flight: Counter[str] = Counter()
@@ -88,6 +87,10 @@ class Carriers:
         self._worked_at: dict[str, float] = {}
         self._tails: dict[str, datetime] = {}
         self._several = sum(not one.stays_here for one in self.by_name.values()) > 1
+        share = settings.delivery.share
+        mine = max(1, int(total * share))
+        inside = max(1, int(total * share * share)) if self._several else mine
+        self.places = Places(total, mine, inside=inside)
         self._lease = timedelta(seconds=settings.delivery.lease_s)
         self._rules = BreakerRules(
             settings.delivery.breaker_failures,
@@ -219,7 +222,7 @@ class Carriers:
             name, domain = self.choose(one.row), domain_of(one.row)
             if name is None or self.by_name[name].stays_here:
                 continue
-            if domain and waiting[domain] >= self.places.share and self.places.is_stuffed(domain):
+            if domain and self._is_crowded(domain, waiting):
                 wait = self.slow_wait(one.row) or SLOW_WAIT
                 waits[one.id] = now + wait, f"put off: {domain} answers slowly"
                 continue
@@ -246,6 +249,11 @@ class Carriers:
                     until, why = now + given.wait, "put off: the provider's pace"
                 waits[one.id] = until, why
         return waits
+
+    def _is_crowded(self, domain: str, waiting: Counter[str]) -> bool:
+        """Whether a domain holds all that it may, slowly, and has as much in hand that waits."""
+        key = INSIDE + domain
+        return waiting[domain] >= self.places.share_of(key) and self.places.is_stuffed(key)
 
     def _tail(
         self, name: str, wait: timedelta, interval: timedelta, now: datetime, urgent: bool
@@ -276,7 +284,7 @@ class Carriers:
         if self.by_name[name].stays_here:
             return []
         domain = domain_of(row)
-        return [*((name,) if self._several else ()), *((domain,) if domain else ())]
+        return [*((name,) if self._several else ()), *((INSIDE + domain,) if domain else ())]
 
     # --- the one message that tries -------------------------------------------------------
 

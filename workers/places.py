@@ -7,6 +7,10 @@ A key's share binds only where it is needed: whoever answers quickly is lent the
 else waits for, one for every few answers, so that who answers now and then earns little. Where a
 borrower turns slow, what it holds beyond its share counts no longer, so that the others have what
 is theirs all the same.
+
+A mail domain's share is one of its provider's share, where there are several providers: else one
+domain that never answers would hold all that its provider may, and the other domains nothing. And
+a provider that answers others isn't slow because of one domain.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ SLOW_S = 2.0
 """A server that has kept a place for so long is a slow one; one that answers sooner is quick."""
 QUICK_FOR_S = 30.0
 """How long quick answers speak for a server."""
+INSIDE = "@"
+"""How the key of a mail domain begins, which is inside of a provider."""
 ANSWERS_EACH = 4
 """So many quick answers, one after the other, earn the loan of one place."""
 REMEMBERED = 1000
@@ -27,12 +33,21 @@ REMEMBERED = 1000
 
 class Places:
     """`total` places; of each thing that shares them (`keys` of a message) at most `share` while
-    others want them, or while nobody knows that it is quick. `clock` gives seconds that only rise.
+    others want them, or while nobody knows that it is quick; of a mail domain at most `inside`.
+    `clock` gives seconds that only rise.
     """
 
-    def __init__(self, total: int, share: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        total: int,
+        share: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        inside: int | None = None,
+    ) -> None:
         self.total = total
         self.share = share
+        self._inside = share if inside is None else inside
         self._clock = clock
         self._held: dict[Hashable, Sequence[str]] = {}
         self._by_key: dict[str, dict[Hashable, float]] = defaultdict(dict)
@@ -42,9 +57,9 @@ class Places:
     @property
     def free(self) -> int:
         """How many places there are to be had. What a slow borrower owes isn't missing."""
-        slow = [held for key, held in self._by_key.items() if self._is_slow(key)]
-        owed = max((len(held) - self.share for held in slow), default=0)
-        return self.total - len(self._held) + max(0, owed)
+        slow = [key for key in self._by_key if self._is_slow(key)]
+        owed = max((self.held_by(key) - self.share_of(key) for key in slow), default=0)
+        return self.total - len(self._held) + max(0, min(owed, self.total - self.share))
 
     def held_by(self, key: str) -> int:
         """How many places a provider or domain holds."""
@@ -59,7 +74,8 @@ class Places:
     def fits(self, keys: Sequence[str], *, lent: bool = False) -> bool:
         """As `may`, where it is known that there is a place."""
         return all(
-            self.held_by(key) < self.share + (self._lent(key) if lent else 0) for key in keys
+            self.held_by(key) < self.share_of(key) + (self._lent(key) if lent else 0)
+            for key in keys
         )
 
     def take(self, one: Hashable, keys: Sequence[str]) -> None:
@@ -82,11 +98,19 @@ class Places:
 
     def is_stuffed(self, key: str) -> bool:
         """Whether all places of a key are taken, and one of them has been for too long."""
-        return self.held_by(key) >= self.share and self._is_slow(key)
+        return self.held_by(key) >= self.share_of(key) and self._is_slow(key)
+
+    def share_of(self, key: str) -> int:
+        """How many places are a provider's or a domain's, whoever else wants them."""
+        return self._inside if key.startswith(INSIDE) else self.share
 
     def _is_slow(self, key: str) -> bool:
-        held = self._by_key.get(key, {})
-        return bool(held) and self._clock() - min(held.values()) > SLOW_S
+        held = self._by_key.get(key)
+        if not held or self._clock() - min(held.values()) <= SLOW_S:
+            return False
+        at, answers = self._quick.get(key, (0.0, 0))
+        answers_others = answers > 0 and self._clock() - at <= SLOW_S
+        return key.startswith(INSIDE) or not answers_others
 
     def _lent(self, key: str) -> int:
         """How many places a server may have beyond its share."""

@@ -53,7 +53,8 @@ async def test_a_slow_relay_holds_its_share_of_the_places_and_sms_go_on(
         settings["providers"]["gateway"] = sms["providers"]["first"]
         settings["delivery"] = {"concurrency": 4, "poll_s": 0.2}
         async with opened(database_url, clock, **settings) as app:
-            await due(app, *range(20))
+            for n in range(20):
+                await due_at(app, f"d{n}.example", n)
             stopping = asyncio.Event()
             running = asyncio.create_task(app.delivery.run(stopping))
             await asyncio.sleep(0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.places import ANSWERS_EACH, QUICK_FOR_S, REMEMBERED, SLOW_S, Places
+from workers.places import ANSWERS_EACH, INSIDE, QUICK_FOR_S, REMEMBERED, SLOW_S, Places
 
 
 class Seconds:
@@ -152,3 +152,43 @@ def test_only_the_servers_that_answered_last_are_remembered() -> None:
 
 def test_a_share_of_all_places_is_no_limit() -> None:
     assert fill(Places(4, 4, Seconds()), "a", lent=False) == 4
+
+
+def test_a_domain_has_a_share_of_its_providers_share() -> None:
+    places = Places(10, 5, Seconds(), inside=2)
+    for number in range(3):
+        if places.may(["relay", INSIDE + "never.example"], lent=True):
+            places.take(number, ["relay", INSIDE + "never.example"])
+
+    assert places.held_by(INSIDE + "never.example") == 2
+    assert places.may(["relay", INSIDE + "other.example"])
+
+
+def test_a_provider_that_answers_others_isnt_slow_because_of_one_domain() -> None:
+    clock = Seconds()
+    places = Places(10, 5, clock, inside=2)
+    for number in range(2):
+        places.take(number, ["relay", INSIDE + "never.example"])
+    for _ in range(ANSWERS_EACH * 10):
+        clock.now += SLOW_S / 20
+        places.take("other", ["relay", INSIDE + "other.example"])
+        places.leave("other", answered=True)
+
+    keys = ["relay", INSIDE + "other.example"]
+    for number in range(8):
+        assert places.may(keys, lent=True), number
+        places.take(("more", number), keys)
+    assert not places.is_stuffed("relay")
+    assert places.is_stuffed(INSIDE + "never.example")
+
+
+def test_a_provider_that_answers_nobody_is_slow() -> None:
+    clock = Seconds()
+    places = Places(10, 5, clock, inside=2)
+    for number in range(5):
+        places.take(number, ["relay", f"{INSIDE}{number}.example"])
+    clock.now += SLOW_S + 0.1
+
+    assert places.is_stuffed("relay")
+    assert not places.may(["relay", INSIDE + "other.example"], lent=True)
+    assert places.may(["gateway"])
