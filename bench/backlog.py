@@ -118,7 +118,7 @@ async def fill(app: App, rows: int) -> None:
         for table in (records, notifications, occurrences):
             await connection.execute(
                 text(
-                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) "  # noqa: S608
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) "
                     f"FROM {table.name}"
                 )
             )
@@ -131,7 +131,7 @@ def _copied(table: Table, **changed: str) -> str:
     quoted = ", ".join(f'"{name}"' for name in names)
     values = ", ".join(changed.get(name, f'"{name}"') for name in names)
     return (
-        f"INSERT INTO {table.name} ({quoted}) SELECT {values} "  # noqa: S608
+        f"INSERT INTO {table.name} ({quoted}) SELECT {values} "
         f"FROM (SELECT * FROM {table.name} ORDER BY id LIMIT 1) one, "
         "generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n"
     )
@@ -219,7 +219,7 @@ def report(seen: Seen, seconds: float, urgent: list[float], missing: int) -> boo
 
 async def run(shared: Path, rows: int, seconds: float, urgent: int, seed: int) -> bool:
     """The whole of it on a server of its own, noted in `shared`; whether the goals were met."""
-    moments = random.Random(seed)  # noqa: S311
+    moments = random.Random(seed)
     server = postgres.running(shared)
     try:
         server.create("backlog")
