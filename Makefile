@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test fleet faults mutants peers simulate check format docs pictures lock clean
+.PHONY: help demo test fleet faults mutants peers bench simulate check format docs pictures lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,8 +17,10 @@ help:
 	@echo "make test    every test"
 	@echo "make fleet   what many machines need: brokers, fail-over, limits, lanes (minutes)"
 	@echo "make faults  break everything on purpose and count every message: docs/reliability.md (an hour)"
+	@echo "               a burst of 100,000 events and 50,000 hostile ones: ARGS='--only F1d,F21h'"
 	@echo "make mutants  the same on copies of the product with a defect, each of which must be noticed"
 	@echo "make peers   the same faults against plain Dramatiq and Celery: bench/peers/RESULTS.md (15 minutes)"
+	@echo "make bench   how many mails a second, beside Celery and Dramatiq (needs Postfix's smtp-sink)"
 	@echo "make simulate  twenty made-up years against an independent oracle (20 minutes)"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
@@ -44,6 +46,10 @@ mutants: .venv/.stamp-dev
 
 peers: .venv-peers/.stamp
 	@.venv-peers/bin/python -m bench.peers $(ARGS)
+
+bench: .venv/.stamp-dev .venv-peers/.stamp
+	@$(BIN)/python -m bench.send $(ARGS)
+	@$(BIN)/python -m bench.smtp
 
 simulate: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -m slow tests/simulation

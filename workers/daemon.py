@@ -45,11 +45,11 @@ DRAIN_S = 30.0
 
 def run_daemon(settings: Settings, roles: Collection[str] = ROLES) -> None:
     """Opens everything, serves until a signal, closes. Raises SettingsError, or what ended it."""
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(_daemon(settings, roles))
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def event_loop() -> asyncio.AbstractEventLoop:
     """The quicker event loop, where it can be had."""
     try:
         import uvloop

@@ -56,7 +56,9 @@ async def run_faults(words: argparse.Namespace, faults: Sequence[Fault], home: P
     results: list[Result] = []
     with copied(words.tree) as tree:
         for fault in faults:
-            if words.short and not fault.short:
+            if (words.short and not fault.short) or (
+                fault.apart and not words.short and not words.only
+            ):
                 continue
             result = await _one(fault, words, home, tree)
             results.append(result)

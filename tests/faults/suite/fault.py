@@ -29,7 +29,8 @@ class Fault:
     """One way to break things. A file of `faults/` has them in its list `FAULTS`.
 
     `injected`, `expected` and `passes` are a line each, for the page. `full` and `short` are how
-    many messages a trial is of; with `short` 0 there is no short form.
+    many messages a trial is of; with `short` 0 there is no short form. One that stands `apart` runs
+    in full only when it is named, so that the whole takes an hour.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Fault:
     full: int
     short: int
     run: Callable[[Trial], Awaitable[None]]
+    apart: bool = False
 
 
 @dataclass(slots=True)

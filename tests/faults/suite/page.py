@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +37,20 @@ What is unknown is settled by its nature: a mail goes again under the same Messa
 parked until a status report or a person says. Of all else there must be none, and `duewatch verify`
 must say that the ledger adds up; what more is asked of a fault stands beside it.
 """
-PEERS = "## Peers"
-"""From this heading on the page is others': it is left as it stands."""
+PEERS = """## Peers in the same faults
+
+`make peers` does the same to plain Dramatiq and Celery, with their defaults and with the best
+settings that were found for them; [how, and all its rows](../bench/peers/RESULTS.md). Here beside
+ours, of another run: how often something was killed stands there and above. *Lost*: never arrived,
+and nobody has it any more. *Stranded*: hadn't arrived when the row was over, and still lay
+somewhere. *Doubled*: copies beyond one of each. Of ours each doubled one is a mail whose outcome
+was known to be unknown, and that went again under the same Message-ID.
+"""
+PEER_HEAD = ("fault", "who", "broker", "settings", "of", "lost", "stranded", "doubled")
+PEER_RESULTS = Path(__file__).parents[3] / "bench/peers/results.json"
+SAME = {"F1": ("F1a",), "F6": ("F6-redis", "F6-rabbitmq"), "F7": ("F7-redis", "F7-rabbitmq")}
+SAME["F21"] = ("F21-redis", "F21-rabbitmq")
+"""Which of our faults are the peers'."""
 FAULT_HEAD = (
     "fault",
     "N",
@@ -73,10 +87,33 @@ def write_page(
     if caught:
         parts.append("## Defects made on purpose\n\nThe suite has to fail on each.")
         parts.append(_table(MUTANT_HEAD, [caught[name] for name in sorted(caught)]))
-    text = path.read_text("utf-8") if path.exists() else ""
-    if PEERS in text:
-        parts.append(PEERS + text.partition(PEERS)[2])
+    parts += [PEERS, _table(PEER_HEAD, _peers(measured))]
     path.write_text("\n\n".join(part.strip() for part in parts) + "\n", "utf-8")
+
+
+def _peers(measured: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Ours and theirs, fault by fault."""
+    theirs = json.loads(PEER_RESULTS.read_text("utf-8"))["results"]
+    rows: list[tuple[str, ...]] = []
+    for fault, ours in SAME.items():
+        for name in (one for one in ours if one in measured):
+            row, broker = measured[name], name.partition("-")[2] or "redis"
+            again = re.search(r"copies (\d+)", row[FAULT_HEAD.index("also seen")])
+            lost = row[FAULT_HEAD.index("LOSS")]
+            doubled = again[1] if again else "0"
+            rows.append((fault, "**Duewatch**", broker, "defaults", row[1], lost, "0", doubled))
+        rows += [
+            (
+                fault,
+                one["peer"].capitalize(),
+                one["broker"],
+                one["settings"],
+                *(str(one[what]) for what in ("n", "lost", "stranded", "dup")),
+            )
+            for one in theirs
+            if one["fault"] == fault
+        ]
+    return rows
 
 
 def _machine() -> str:

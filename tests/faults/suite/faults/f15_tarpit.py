@@ -84,8 +84,10 @@ async def run(trial: Trial) -> None:
 async def _met(world: World) -> list[int]:
     """How often each trap was met, once all were; the domain has few places at a time."""
     end = time.monotonic() + TRAPPED_S
-    while not all(used := await world.far_side.used()) and time.monotonic() < end:
+    used = await world.far_side.used()
+    while not all(used) and time.monotonic() < end:
         await asyncio.sleep(0.5)
+        used = await world.far_side.used()
     return used
 
 

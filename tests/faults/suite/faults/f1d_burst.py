@@ -167,6 +167,7 @@ FAULTS = [
         full=100_000,
         short=3_000,
         run=partial(run, door=door),
+        apart=True,
     )
     for door, name in (("rabbitmq", "RabbitMQ"), ("http", "HTTP, in batches"))
 ]
