@@ -94,6 +94,7 @@ async def serve(
             parts.append(asyncio.create_task(sending, name="worker"))
             teller = Teller(app.store, app.settings.webhooks, app.settings.public_url, app.clock)
             await teller.subscribe(app.rules)
+            app.delivery.on_recorded = teller.ring
             parts.append(asyncio.create_task(teller.run(stopping), name="webhooks"))
         if "scheduler" in roles:
             scheduling = _schedule(app, Syncing(app), stopping)

@@ -58,11 +58,15 @@ class Teller:
         source: str,
         clock: Callable[[], datetime],
         lookup: Lookup | None = None,
+        *,
+        poll_s: float = POLL_S,
     ) -> None:
         self._store = store.webhooks
         self._endpoints = endpoints
         self._source = source or "duewatch"
         self._clock = clock
+        self._poll_s = poll_s
+        self._bell = asyncio.Event()
         self._posters = {name: Poster(one, lookup) for name, one in endpoints.items()}
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._rest_until: dict[str, float] = {}
@@ -90,17 +94,25 @@ class Teller:
         for name in alone:
             log.error("webhook is disabled: duewatch webhooks enable", endpoint=name)
 
+    def ring(self) -> None:
+        """Says that there may be something to tell. Whatever other processes did is polled for."""
+        self._bell.set()
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Tells until `stopping` is set, then waits for the answers that are under way."""
+        waits_for_stop = asyncio.create_task(stopping.wait())
+        waits_for_stop.add_done_callback(lambda _: self._bell.set())
         try:
             while not stopping.is_set():
+                self._bell.clear()
                 if self._endpoints:
                     await self._look(stopping)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S if self._endpoints else None):
-                        await stopping.wait()
+                    async with asyncio.timeout(self._poll_s if self._endpoints else None):
+                        await self._bell.wait()
             await asyncio.gather(*self._busy.values(), return_exceptions=True)
         finally:
+            waits_for_stop.cancel()
             left = list(self._busy.values())
             for task in left:
                 task.cancel()
