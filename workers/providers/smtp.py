@@ -2,7 +2,7 @@
 
 API:         RFC 5321 (SMTP), 3207 (STARTTLS), 4954 (AUTH), 2034/3463 (status codes), 6531 (UTF-8)
 Sends:       one recipient a transaction over a pool of kept connections
-Lost reply:  safe to repeat: the Message-ID stays the same; once content went out it is unknown
+_Lost reply:  safe to repeat: the Message-ID stays the same; once content went out it is unknown
 Receipts:    none by callback; a bounce comes by mail
 Limits:      lines of 998 octets; 10 minutes for the answer to the final dot (RFC 5321 4.5.3.2.6)
 Errors:      4xx, no connection, no trust and no login are transient; 5xx is permanent
@@ -38,7 +38,8 @@ from workers.providers import (
     Sms,
 )
 from workers.providers._envelope import Envelope, make_envelope
-from workers.providers._smtp_session import Lost, Reply, Session
+from workers.providers._smtp_session import Lost as _Lost
+from workers.providers._smtp_session import Reply, Session
 from workers.providers._wire import is_loopback, refused, without_addresses
 
 _SECTION = "[providers.smtp]"
@@ -147,20 +148,20 @@ class Smtp(Provider):
             session = await self._take()
             try:
                 return await self._attempt(session, envelope)
-            except Lost as lost:
+            except _Lost as lost:
                 # A kept connection may have died unnoticed: that says nothing of the relay.
                 if not session.reused:
                     raise TransientError(f"smtp: the connection broke ({lost})") from None
             session = await self._open_session()
             try:
                 return await self._attempt(session, envelope)
-            except Lost as lost:
+            except _Lost as lost:
                 raise TransientError(f"smtp: the connection broke again ({lost})") from None
 
     async def _attempt(self, session: Session, envelope: Envelope) -> Accepted:
         """One transaction; the connection goes back to the pool only when it is in step.
 
-        Raises Lost while nothing of the content has gone out.
+        Raises _Lost while nothing of the content has gone out.
         """
         keep = False
         try:
@@ -193,14 +194,14 @@ class Smtp(Provider):
     async def _open_session(self) -> Session:
         try:
             return Session(await self._connect())
-        except Lost as lost:
+        except _Lost as lost:
             raise TransientError(f"smtp: the connection broke ({lost})") from None
 
     async def _reset(self, session: Session) -> bool:
         try:
             session.say(b"RSET")
             return (await session.reply(self.settings.timeout_s)).code == 250
-        except Lost:
+        except _Lost:
             return False
 
     async def _back_in_step(self, session: Session) -> bool:
@@ -209,7 +210,7 @@ class Smtp(Provider):
             while session.outstanding:
                 if (await session.reply(_QUIT_TIMEOUT_S)).code == 354:
                     return False  # it wants the content of what it has refused
-        except Lost:
+        except _Lost:
             return False
         return await self._reset(session)
 
@@ -218,7 +219,7 @@ class Smtp(Provider):
     async def _offer(self, session: Session, envelope: Envelope) -> None:
         """MAIL, RCPT and DATA, at once where the relay takes them so (RFC 2920).
 
-        Raises Lost, TransientError or PermanentError.
+        Raises _Lost, TransientError or PermanentError.
         """
         encoding = "utf-8" if envelope.utf8 else "ascii"
         commands = [
@@ -236,7 +237,7 @@ class Smtp(Provider):
             session.say(*commands)
         reply = await self._heard(session, "MAIL", *(() if at_once else commands[:1]))
         if reply.code == 421 and session.reused:
-            raise Lost("421 at MAIL")  # it was closing the kept connection, not refusing the mail
+            raise _Lost("421 at MAIL")  # it was closing the kept connection, not refusing the mail
         _expect(reply, "MAIL", {250})
         reply = await self._heard(session, "RCPT", *(() if at_once else commands[1:2]))
         _expect(reply, "RCPT", {250, 251})
@@ -249,18 +250,18 @@ class Smtp(Provider):
             if commands:
                 session.say(*commands)
             return await session.reply(self.settings.timeout_s)
-        except Lost as lost:
-            raise Lost(f"{lost} at {step}") from None
+        except _Lost as lost:
+            raise _Lost(f"{lost} at {step}") from None
 
     async def _content(self, session: Session, envelope: Envelope) -> Accepted:
         """The content and its final dot: from the first octet on a lost reply is unknown."""
         try:
             session.content(envelope.content)
-        except Lost:
-            raise Lost("before the content") from None
+        except _Lost:
+            raise _Lost("before the content") from None
         try:
             reply = await session.reply(self.settings.answer_timeout_s)
-        except Lost as lost:
+        except _Lost as lost:
             raise UnknownOutcomeError(
                 f"smtp: the content was sent and its answer was lost ({lost}): the relay "
                 "may or may not have the message"
@@ -326,7 +327,7 @@ class Smtp(Provider):
         session = Session(client)
         try:
             ready = (await self._heard(session, "NOOP", b"NOOP")).code == 250
-        except Lost:
+        except _Lost:
             ready = False
         findings.append(
             Finding("smtp session", True, "NOOP answered")

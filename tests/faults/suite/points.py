@@ -21,7 +21,7 @@ RCPT = '        _expect(reply, "RCPT", {250, 251})\n'
 DATA = '        _expect(reply, "DATA", {354})\n'
 OFFER = '        encoding = "utf-8" if envelope.utf8 else "ascii"\n'
 WRITE = "            session.content(envelope.content)\n"
-LOST = '            raise Lost("before the content") from None\n'
+LOST = '            raise _Lost("before the content") from None\n'
 FINISH = (
     "                    refused = await self.store.outbox.finish(finished, self.clock(), also)\n"
 )
