@@ -103,31 +103,6 @@ async def test_a_producer_is_told_what_became_of_a_notification_and_by_whom(
         assert await tells.drain() == 0
 
 
-async def test_what_this_process_wrote_down_is_told_without_waiting_for_the_next_look(
-    database_url: str, clock: FakeClock
-) -> None:
-    async with (
-        Receiver() as receiver,
-        sending(database_url, clock, erp=receiver.settings()) as (app, idle),
-    ):
-        await idle.drain()
-        endpoints, stopping = app.settings.webhooks, asyncio.Event()
-        # Between two looks there is longer than the test may take.
-        tells = Teller(app.store, endpoints, "", app.clock, poll_s=600)
-        app.delivery.on_recorded = tells.ring
-        running = asyncio.create_task(tells.run(stopping))
-        await asyncio.sleep(0.2)
-        await mailed(app, 7)
-        for _ in range(1000):
-            if len(receiver.got) == 2:
-                break
-            await asyncio.sleep(0.01)
-        stopping.set()
-        await running
-
-        assert [got.event["data"]["records"][0]["ref"] for got in receiver.got] == ["S1", "S7"]
-
-
 async def test_it_is_signed_with_every_secret_in_force(database_url: str, clock: FakeClock) -> None:
     old = "whsec_" + base64.b64encode(b"an older key of 24 bytes").decode()
     async with (

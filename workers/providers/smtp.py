@@ -2,7 +2,7 @@
 
 API:         RFC 5321 (SMTP), 3207 (STARTTLS), 4954 (AUTH), 2034/3463 (status codes), 6531 (UTF-8)
 Sends:       one recipient a transaction over a pool of kept connections
-_Lost reply:  safe to repeat: the Message-ID stays the same; once content went out it is unknown
+Lost reply:  safe to repeat: the Message-ID stays the same; once content went out it is unknown
 Receipts:    none by callback; a bounce comes by mail
 Limits:      lines of 998 octets; 10 minutes for the answer to the final dot (RFC 5321 4.5.3.2.6)
 Errors:      4xx, no connection, no trust and no login are transient; 5xx is permanent
