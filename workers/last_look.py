@@ -89,9 +89,15 @@ class LastLook:
         }
         self._strange: set[tuple[str, str]] = set()
 
-    async def at(self, claimed: Sequence[Claimed]) -> list[Ready | Settled]:
-        """What the planner says now of each line; moot lines are dropped, and the rest rendered."""
-        now = self.clock()
+    async def at(
+        self, claimed: Sequence[Claimed], most_s: float | None = None
+    ) -> list[Ready | Settled]:
+        """What the planner says now of each line; moot lines are dropped, and the rest rendered.
+
+        After `most_s` seconds it ends, and those that are left aren't in the result.
+        """
+        now, clock = self.clock(), asyncio.get_running_loop().time
+        began = clock()
         store = self.store
         async with store.database.read() as connection:
             lines = await store.outbox.lines_of(connection, [one.id for one in claimed])
@@ -111,6 +117,8 @@ class LastLook:
         kinds = {row.id: row.kind for row in rows}
         looked: list[Ready | Settled] = []
         for one in claimed:
+            if most_s is not None and looked and clock() - began > most_s:
+                break
             try:
                 if self._is_strange(one.row, lines.get(one.id, []), kinds, now):
                     why = "put off: left to a worker of the version that knows its words"

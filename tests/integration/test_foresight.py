@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 from tests.fakes.clock import FakeClock
-from tests.product import NOW, contact, opened, planned, statement
+from tests.product import NOW, contact, line, opened, partner, payment, planned, statement
 from workers import foresight
 from workers.app import App
 from workers.foresight import Foresight
@@ -86,3 +87,24 @@ async def test_what_was_given_back_and_claimed_anew_is_looked_at_again(
         assert isinstance(one, Ready)
         assert one.claimed.fence == anew[0].fence
         assert b"02:00:00 +0000" in getattr(one.message, "source", b"")
+
+
+async def test_what_takes_long_is_looked_at_alone_and_the_rest_in_its_turn(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with opened(f"sqlite:///{tmp_path}/d.db", clock) as app:
+        await app.intake.take([partner(), contact()])
+        await app.intake.take([payment("F"), line("F")])
+        for number in range(4):
+            await app.intake.take(
+                [contact(f"D{number}", partner=f"Q{number}"), partner(f"Q{number}")]
+            )
+            await app.intake.take([payment(f"G{number}", partner=f"Q{number}"), line(f"G{number}")])
+        await app.scan.run("payment")
+        claimed = await app.store.outbox.claim(NOW, 10, LEASE)
+        looked = await app.delivery.look.at(claimed, most_s=0.0)
+        rest = await app.delivery.look.at(claimed[len(looked) :])
+
+        assert len(claimed) == 5
+        assert len(looked) == 1
+        assert {one.claimed.id for one in (*looked, *rest)} == {one.id for one in claimed}
