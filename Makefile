@@ -48,7 +48,7 @@ peers: .venv-peers/.stamp
 	@.venv-peers/bin/python -m bench.peers $(ARGS)
 
 bench: .venv/.stamp-dev .venv-peers/.stamp
-	@$(BIN)/python -m bench.send $(ARGS)
+	@$(BIN)/python -m bench.send --write docs/performance.md $(ARGS)
 	@$(BIN)/python -m bench.smtp
 
 simulate: .venv/.stamp-dev

@@ -20,6 +20,7 @@ import asyncio
 import json
 import logging
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -247,7 +248,8 @@ def _watched(who: str, count: int, client: redis.Redis, pid: int) -> Speed:
 @click.option("--n", "count", default=4000, show_default=True)
 @click.option("--only", default=",".join(CELLS), show_default=True)
 @click.option("--times", default=1, show_default=True, help="Runs of each; the median is told.")
-def main(count: int, only: str, times: int) -> None:
+@click.option("--write", type=click.Path(path_type=Path), help="The page, docs/performance.md.")
+def main(count: int, only: str, times: int, write: Path | None) -> None:
     """Measures each and prints a JSON line, then the ratios to Celery."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     found: dict[str, Speed] = {}
@@ -261,6 +263,53 @@ def main(count: int, only: str, times: int) -> None:
     if celery := found.get("celery"):
         for who, speed in found.items():
             click.echo(f"{who}: {speed.per_second / celery.per_second:.2f} x Celery")
+    if write is not None:
+        write.write_text(page(list(found.values()), times), "utf-8")
+
+
+NAMES = {
+    "sqlite": "**Duewatch**, SQLite, 1 worker",
+    "postgresql-1": "**Duewatch**, PostgreSQL, 1 worker",
+    "postgresql-2": "**Duewatch**, PostgreSQL, 2 workers",
+    "celery": "Celery 5.7, Redis, 2 processes",
+    "dramatiq": "Dramatiq 2.2, Redis, 2 × 8 threads",
+}
+INTRO = """# Performance
+
+Written by `make bench`. Every figure is of one run on one machine, so that the ratios mean
+something.
+
+All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's `smtp-sink`.
+Ours are statements that were planned before, and a worker does all that it does for each: claim,
+last look by the planner, rendering, the attempt committed before a byte leaves, the hand-over, its
+outcome committed. The peers build the message with `EmailMessage`, send it over a kept connection,
+and record nothing: a message in their hands is lost with the process, or sent twice
+([counted](reliability.md#peers-in-the-same-faults)).
+"""
+GOAL = """The goal is 8,000 a second on two cores with PostgreSQL, 4,000 with SQLite, and 15 times
+Celery's best: **not met**. What was tried so far and what it brought stands in decisions
+[22](decisions/0022-mail-in-two-round-trips.md) and [23](decisions/0023-seen-before-its-turn.md).
+"""
+
+
+def page(found: Sequence[Speed], times: int) -> str:
+    """The page of a run's figures."""
+    celery = next((one.per_second for one in found if one.who == "celery"), 0.0)
+    lines = ["| who | mails/s | × Celery | CPU s for 1,000 |", "|---|---:|---:|---:|"]
+    for one in found:
+        ratio = f"{one.per_second / celery:.2f}" if celery else ""
+        lines.append(
+            f"| {NAMES[one.who]} | {one.per_second:,.0f} | {ratio} | {one.cpu_s_per_1000:.2f} |"
+        )
+    facts = (
+        f"{found[0].messages:,} mails each, the median of {times}; {os.cpu_count()} cores "
+        f"({platform.machine()}, Python {platform.python_version()}), "
+        f"{datetime.now(UTC):%Y-%m-%d}. CPU is that of the workers alone."
+    )
+    return (
+        "\n\n".join([INTRO.strip(), "## Mails a second", facts, "\n".join(lines), GOAL.strip()])
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -63,8 +63,9 @@ class Web(Section):
     )
     api_token: SecretStr | None = Field(
         None,
-        description="Bearer token for /v1 and /inbox from other machines. "
-        "Without one only this machine is answered.",
+        description="The administrator's bearer token, for /v1 and for pages from other machines; "
+        "programs get tokens of their own by `duewatch tokens`. Without one only this machine is "
+        "answered, and those who have such a token.",
     )
 
 

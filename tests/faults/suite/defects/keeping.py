@@ -55,7 +55,7 @@ MUTANTS = [
     ),
     Mutant(
         "lost-letters",
-        "what can't be taken isn't kept as a dead letter",
+        "what can't be taken isn't kept in quarantine",
         (
             Change(
                 TASKS,

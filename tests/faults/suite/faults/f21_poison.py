@@ -77,10 +77,10 @@ async def run(trial: Trial, broker: str) -> None:
         await world.stop()
         found = await trial.judge(world, stopped_at_most=0)
         trial.note("poison", len(bad))
-        trial.note("dead letters", len(letters))
+        trial.note("in quarantine", len(letters))
         trial.note("neighbours", len(good))
         trial.require("all was settled", settled, found["LEFT"])
-        trial.require("dead letters = poison", len(letters) == len(bad), len(letters))
+        trial.require("quarantine = poison", len(letters) == len(bad), len(letters))
         trial.require("each with a reason", all(one["reason"] for one in letters), "a letter")
         times = max((one["times"] for one in letters), default=0)
         trial.require("given out once each", times == 1, times)
@@ -134,8 +134,8 @@ FAULTS = [
         id=f"F21-{broker}",
         injected=f"by {name}, between producers' events: not JSON, not UTF-8, unknown type and "
         "version, wrong schema, 100,000 levels deep, 20 MB",
-        expected="kept as a dead letter with the reason; the neighbours are taken",
-        passes="dead letters = poison, exactly, each given out once; all others taken and sent, "
+        expected="kept in quarantine with the reason; the neighbours are taken",
+        passes="quarantine = poison, exactly, each given out once; all others taken and sent, "
         "≤ 60 s late (p99); no process ended",
         full=2_000,
         short=100,
