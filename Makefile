@@ -50,6 +50,7 @@ peers: .venv-peers/.stamp
 bench: .venv/.stamp-dev .venv-peers/.stamp
 	@$(BIN)/python -m bench.send --write docs/performance.md $(ARGS)
 	@$(BIN)/python -m bench.smtp
+	@$(BIN)/python -m bench.idle
 
 simulate: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -m slow tests/simulation
