@@ -65,8 +65,6 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "opentelemetry": ("workers/traces.py",),  # optional, and loaded only when it is wanted
     "prometheus_client": ("workers/web/",),
     "uvloop": ("workers/daemon.py", "bench/"),  # which loop it runs on is the process's choice
-    "argon2": ("workers/web/",),  # people's passwords are the console's
-    "joserfc": ("workers/web/",),  # and so are the tokens that identity providers sign
     "pickle": (),  # a stored object is code that somebody else may have written
 }
 PURE = ("asyncio", "socket", "http", "urllib.request", "smtplib", "sqlite3", "structlog", "logging")
