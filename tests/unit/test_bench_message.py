@@ -20,7 +20,7 @@ def test_our_templates_say_what_the_peers_messages_say() -> None:
     assert ours["subject.txt"] == subject
     assert ours["txt"].split() == text.split()
     assert ours["html"].split() == html.split()
-    assert 10 == html.count("</td><td align")
+    assert html.count("</td><td align") == 10
 
 
 def test_the_page_tells_each_one_beside_celery() -> None:
