@@ -24,6 +24,7 @@ from workers.numbers import Numbers, Sent
 from workers.providers import Mail, Sms
 from workers.records import Records, Registry, Watched
 from workers.render import Renderer
+from workers.render.limit import limited
 from workers.settings import Settings
 from workers.store import Row, Store
 from workers.store.attempts import Claimed
@@ -193,7 +194,8 @@ class LastLook:
             with traces.span("render", parent=one.row.traceparent, notification=one.row.uid):
                 if self.renderer.is_quick(notice):
                     # A thread would cost more, and hold up this one's hand-overs meanwhile.
-                    message = self.renderer.render(notice)
+                    with limited():
+                        message = self.renderer.render(notice)
                     await asyncio.sleep(0)
                 else:
                     message = await asyncio.to_thread(self.renderer.render, notice)
