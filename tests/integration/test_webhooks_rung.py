@@ -1,11 +1,14 @@
-"""Endpoints hear at once of what their own process wrote down."""
+"""Endpoints hear at once of what their own process wrote down, signed as the standard says."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
 
 from tests.fakes.clock import FakeClock
-from tests.fakes.webhook_receiver import Receiver
+from tests.fakes.webhook_receiver import SECRET, Receiver
 from tests.integration.test_webhooks import mailed, sending
 from workers.webhooks.teller import Teller
 
@@ -33,3 +36,19 @@ async def test_what_this_process_wrote_down_is_told_without_waiting_for_the_next
         await running
 
         assert [got.event["data"]["records"][0]["ref"] for got in receiver.got] == ["S1", "S7"]
+
+
+async def test_it_is_signed_as_the_standards_own_library_signs(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with (
+        Receiver() as receiver,
+        sending(database_url, clock, erp=receiver.settings()) as (_, tells),
+    ):
+        await tells.drain()
+        (got,) = receiver.got
+        at = datetime.fromtimestamp(int(got.headers["webhook-timestamp"]), UTC)
+
+        assert got.headers["webhook-signature"] == Webhook(SECRET).sign(
+            got.uid, at, got.body.decode()
+        )
