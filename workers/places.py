@@ -73,10 +73,12 @@ class Places:
 
     def fits(self, keys: Sequence[str], *, lent: bool = False) -> bool:
         """As `may`, where it is known that there is a place."""
-        return all(
-            self.held_by(key) < self.share_of(key) + (self._lent(key) if lent else 0)
-            for key in keys
-        )
+        return all(self.held_by(key) < self._most(key, lent=lent) for key in keys)
+
+    def _most(self, key: str, *, lent: bool) -> int:
+        mine = self.share_of(key)
+        # What nobody else wants of its provider's share a domain may have, quick or not.
+        return max(self.share, mine + self._lent(key)) if lent else mine
 
     def take(self, one: Hashable, keys: Sequence[str]) -> None:
         """Takes a place; `one` gives it back."""

@@ -157,11 +157,22 @@ def test_a_share_of_all_places_is_no_limit() -> None:
 def test_a_domain_has_a_share_of_its_providers_share() -> None:
     places = Places(10, 5, Seconds(), inside=2)
     for number in range(3):
-        if places.may(["relay", INSIDE + "never.example"], lent=True):
+        if places.may(["relay", INSIDE + "never.example"]):
             places.take(number, ["relay", INSIDE + "never.example"])
 
     assert places.held_by(INSIDE + "never.example") == 2
     assert places.may(["relay", INSIDE + "other.example"])
+
+
+def test_a_lone_domain_has_all_of_its_providers_share_quick_or_not() -> None:
+    clock = Seconds()
+    places = Places(10, 5, clock, inside=2)
+    for number in range(6):
+        if places.may(["relay", INSIDE + "slow.example"], lent=True):
+            places.take(number, ["relay", INSIDE + "slow.example"])
+            clock.now += SLOW_S * 2
+
+    assert places.held_by("relay") == 5
 
 
 def test_a_provider_that_answers_others_isnt_slow_because_of_one_domain() -> None:
