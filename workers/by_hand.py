@@ -179,7 +179,7 @@ async def replay(app: App, letter: int, by: str) -> Replayed:
     """
     letters = Quarantine(app.store.database)
     row = await letters.one(letter)
-    if row.size > MAX_KEPT_BYTES:
+    if row.size > MAX_KEPT_BYTES or (row.size and not row.body):
         raise StateError(
             f"message {letter} was {row.size} bytes long, and only the beginning is kept: "
             "have it sent again in parts, then drop it"
@@ -193,7 +193,7 @@ async def replay(app: App, letter: int, by: str) -> Replayed:
         if result.well:
             await letters.remove(letter, by, "replay", result.status, app.clock())
             return Replayed(result.outcome, await _scan(app, result))
-        reason = "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
+        reason = result.why
     await letters.refused_again(letter, reason)
     return Replayed(refused=reason)
 

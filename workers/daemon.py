@@ -18,7 +18,7 @@ from schedules.clock import Cron, Ticker, missed_firings
 from workers import traces
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
-from workers.events import EventResult, read_json
+from workers.events import read_json
 from workers.operations_digest import make_due
 from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
@@ -86,15 +86,19 @@ async def serve(
                 ready(address)
         elif app.settings.web.health_port is not None:
             log.info("health", address=await _listen(app, stack, serve_health, "health_port"))
-        _hear(app, roles, stack)
+        endpoints = app.settings.webhooks
+        teller = Teller(app.store, endpoints, app.settings.public_url, app.clock)
+        if "worker" in roles:
+            await teller.subscribe(app.rules)
+        if endpoints:
+            # Whoever tells nobody itself rings those who do.
+            app.store.webhooks.on_change(teller.ring if "worker" in roles else app.bell.ring)
+        _hear(app, roles, stack, teller)
         parts: list[asyncio.Task[None]] = []
         if "worker" in roles:
             gate = Gate(app.store, app.settings, app.clock)
             sending = send_behind(gate, app.delivery, stopping)
             parts.append(asyncio.create_task(sending, name="worker"))
-            teller = Teller(app.store, app.settings.webhooks, app.settings.public_url, app.clock)
-            await teller.subscribe(app.rules)
-            app.delivery.on_recorded = teller.ring
             parts.append(asyncio.create_task(teller.run(stopping), name="webhooks"))
         if "scheduler" in roles:
             scheduling = _schedule(app, Syncing(app), stopping)
@@ -115,21 +119,21 @@ async def _listen(app: App, stack: AsyncExitStack, serve_at: Serving, key: str) 
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _why(result: EventResult) -> str:
-    return "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
-
-
-def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
+def _hear(app: App, roles: Collection[str], stack: AsyncExitStack, teller: Teller) -> None:
     """Workers hear bells and take producers' events, schedulers hear who wishes a scan."""
     scans = Scans(app.scan)
 
     async def take(event: object) -> str:
         (result,) = await app.events.take([event])
         scans.ask(set(result.kinds) & set(app.registry.enabled()))
-        return "" if result.well else _why(result)
+        return "" if result.well else result.why
 
     async def scan(kind: str) -> None:
         await app.scan.run(kind, trigger="request")
+
+    def ring() -> None:
+        app.delivery.ring()
+        teller.ring()
 
     works, schedules = "worker" in roles, "scheduler" in roles
     if not works and not schedules:
@@ -141,7 +145,7 @@ def _hear(app: App, roles: Collection[str], stack: AsyncExitStack) -> None:
         take if works else None,
         read_json,
     )
-    app.bell.listen(app.delivery.ring if works else None, ears)
+    app.bell.listen(ring if works else None, ears)
     stack.push_async_callback(scans.finish)
     stack.push_async_callback(app.bell.stop)
 

@@ -73,8 +73,6 @@ class Delivery:
         self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
-        self.on_recorded: Callable[[], None] | None = None
-        """Called when outcomes are written down."""
         self._lease = timedelta(seconds=settings.delivery.lease_s)
         self._held: dict[int, Claimed] = {}
         self._hand: dict[int, tuple[Claimed, float]] = {}
@@ -437,8 +435,6 @@ class Delivery:
                 log.info("attempt", notification=row.uid, outcome=outcome, **said)
                 self._finished.task_done()
             self._let_go([one.claimed for one in finished])
-            if self.on_recorded is not None:
-                self.on_recorded()
             if any(one.avoid for one in finished):
                 self._bell.set()
 

@@ -14,14 +14,15 @@ from workers.app import App
 from workers.endpoints import Endpoint
 from workers.errors import DuewatchError
 from workers.providers import Finding
-from workers.sources import Source, build_sources
+from workers.sources import Source
 from workers.store import Row
 from workers.store.webhooks import Standing
+from workers.syncing import Syncing
 
 CLOCK_SKEW = timedelta(seconds=5)
 LEAST_FREE_MB = 200
-LATE_PERIODS = 3
-"""A source that missed so many of its turns is late."""
+LATE = timedelta(minutes=15)
+"""A source whose sync was due so long ago is late."""
 
 
 async def examine(app: App) -> AsyncIterator[Finding]:
@@ -137,29 +138,34 @@ def _endpoints(
 
 
 async def _sources(app: App) -> list[Finding]:
-    """How each source's last sync went, and whether the next is late; nothing is read."""
+    """Whether each source can be read, how its last sync went, and whether the next is late."""
     last = await app.store.sources.last_runs()
-    built = build_sources(app.settings.sources, app.rules)
-    return [_source(app, source, last.get(name)) for name, source in built.items()]
+    syncing = Syncing(app)
+    return [
+        _source(app, source, last.get(name), await syncing.look(name))
+        for name, source in syncing.sources.items()
+    ]
 
 
-def _source(app: App, source: Source, last: Row[Any] | None) -> Finding:
+def _source(app: App, source: Source, last: Row[Any] | None, fault: str) -> Finding:
     name = source.name
     about = f"source {name}"
     look = f"see what would come in: duewatch sync {name} --dry-run"
+    if fault:
+        return Finding(about, False, f"{source.place}: {fault}", look)
     if last is None:
         return Finding(about, True, f"{source.place}: never synced yet ({look})")
     when = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
     if last.outcome in {"failed", "lost"}:
         why = last.detail or "its process ended before it was done"
         return Finding(about, False, f"{source.place}: broke off at {when}: {why[:200]}", look)
-    period = source.settings.schedule()
-    if isinstance(period, timedelta) and app.clock() - last.started_at > LATE_PERIODS * period:
-        every = f"every {period.total_seconds():g} s"
+    late = source.settings.overdue(last.started_at, app.clock())
+    if late > LATE:
+        since = f"{app.clock() - late:%Y-%m-%d %H:%M} UTC"
         return Finding(
             about,
             False,
-            f"{source.place}: last synced at {when}, though it is due {every}",
+            f"{source.place}: last synced at {when}, and due again since {since}",
             "see that a scheduler runs: duewatch scheduler",
         )
     return Finding(about, True, f"{source.place}: {last.outcome or 'under way'} at {when}")

@@ -63,6 +63,11 @@ class EventResult:
         """Whether the event needn't be sent again."""
         return self.status in {"taken", "repeat"}
 
+    @property
+    def why(self) -> str:
+        """What is wrong with it, in one line."""
+        return "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in self.faults)
+
 
 @dataclass(frozen=True, slots=True)
 class _Event:

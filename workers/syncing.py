@@ -48,6 +48,8 @@ MOST_KEPT = 10_000
 LEASE = timedelta(seconds=60)
 SURE_OF = 10
 """Known records from which on a listing that lost most of them is taken for broken."""
+LOOK_S = 20.0
+"""How long a look at whether a source can be read may take."""
 LATE = timedelta(minutes=2)
 """A cron's time that is longer ago isn't caught up for a source that was never synced by it."""
 CLOSED, REFUSED = "closed", "refused"
@@ -143,6 +145,25 @@ class Syncing:
         """When each source is synced by the scheduler, those that are."""
         found = {name: one.settings.schedule() for name, one in self.sources.items()}
         return {name: timing for name, timing in found.items() if timing is not None}
+
+    async def look(self, name: str) -> str:
+        """Why a source can't be read now, or what its columns lack; "" where all is well.
+
+        Reads its first rows at most, and writes nothing.
+        """
+        source = self.one(name)
+        state = await self.store.sources.state(name, _fingerprint(source))
+        reading = Reading(state, self.core.clock(), trial=True, stored=self._stored)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await source.look(reading)
+        except (UnavailableError, InputError) as error:
+            return str(error)
+        except TimeoutError:
+            return f"{name}: no answer within {LOOK_S:g} s"
+        finally:
+            await source.close()
+        return ""
 
     async def trial(self, name: str, *, full: bool = False) -> Synced:
         """What a sync would do, writing nothing."""

@@ -135,7 +135,7 @@ def test_python_sends_over_rabbitmq_with_and_without_dramatiq(
 
         until(lambda: "AMQP-1" in house.refs(), tmp_path)
         until(lambda: "DRAMATIQ-1" in house.do("contacts", "P-1001", "--json"), tmp_path)
-        assert json.loads(house.do("quarantine", "--json")) == []
+        assert json.loads(house.do("quarantine", "list", "--json")) == []
 
 
 @pytest.mark.redis
@@ -147,4 +147,4 @@ def test_python_sends_over_redis_with_and_without_dramatiq(tmp_path: Path, redis
         until(lambda: "REDIS-1" in house.refs(), tmp_path)
         until(lambda: "DRAMATIQ-1" in house.do("contacts", "P-1001", "--json"), tmp_path)
         until(lambda: "request" in house.do("list", "--json"), tmp_path)
-        assert json.loads(house.do("quarantine", "--json")) == []
+        assert json.loads(house.do("quarantine", "list", "--json")) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.suite.fault import BROKE_OFF, NEVER, Trial, attempt, chosen, find_faults
+from tests.faults.suite.fault import BROKE_OFF, NEVER, Trial, attempt, find_faults
 from tests.faults.suite.mutants import copied, find_mutants, grown
 from tests.faults.suite.page import write_page
 from tests.faults.suite.servers import ROOT
@@ -35,7 +35,7 @@ def tree() -> Iterator[Path]:
 
 
 def trial_of(name: str, folder: Path, stock: Path, n: int = 0, tree: Path = ROOT) -> Trial:
-    (fault,) = chosen(find_faults(), [name])
+    (fault,) = (one for one in find_faults() if one.id == name)
     return Trial(fault, n or fault.short, SEED, folder, stock, short=True, tree=tree)
 
 
@@ -44,7 +44,28 @@ def trial_of(name: str, folder: Path, stock: Path, n: int = 0, tree: Path = ROOT
 async def test_nothing_is_lost_or_repeated_by_a_fault(
     name: str, tmp_path: Path, stock: Path, tree: Path
 ) -> None:
-    result = await attempt(trial_of(name, tmp_path, stock, tree=tree))
+    await _passes(trial_of(name, tmp_path, stock, tree=tree))
+
+
+@with_servers
+@pytest.mark.parametrize("name", ["F1d-http", "F21h-http", "F21h-redis", "F21h-dramatiq"])
+async def test_a_burst_and_hostile_messages_cost_no_producer_an_event(
+    name: str, tmp_path: Path, stock: Path, tree: Path
+) -> None:
+    await _passes(trial_of(name, tmp_path, stock, tree=tree))
+
+
+@with_servers
+@pytest.mark.usefixtures("rabbitmq_url")
+@pytest.mark.parametrize("name", ["F1d-rabbitmq", "F21h-rabbitmq", "F21h-dramatiq-rabbitmq"])
+async def test_over_rabbitmq_too_a_burst_and_hostile_messages_cost_no_producer_an_event(
+    name: str, tmp_path: Path, stock: Path, tree: Path
+) -> None:
+    await _passes(trial_of(name, tmp_path, stock, tree=tree))
+
+
+async def _passes(trial: Trial) -> None:
+    result = await attempt(trial)
     print(result.line())
 
     assert result.broken == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -469,4 +470,23 @@ def test_what_was_left_is_remembered_only_so_far() -> None:
             line.pause_if_same(str(number).encode())
 
     assert len(line._left) == MAX_REMEMBERED
+    structlog.reset_defaults()
+
+
+def test_an_event_for_an_actor_that_nobody_has_cant_be_taken_after_ten_minutes() -> None:
+    from workers.tasks.letters import EVENTS, LEFT_LONGEST_S, UNREADABLE, Line
+
+    clock = [0.0]
+    line = Line({"event", UNREADABLE}, json.loads, lambda: clock[0])
+    body = b'{"actor_name": "newer", "args": [], "kwargs": {}}'
+    with capture_logs():
+        while clock[0] < LEFT_LONGEST_S:
+            assert line.sort(EVENTS, body, again=False) is None
+            line.pause_if_same(body)
+            clock[0] += 60
+        assert line.sort(BELLS, body, again=False) is None
+        letter = line.sort(EVENTS, body, again=False)
+
+    assert letter is not None
+    assert (letter.actor, "actor 'newer', which nobody has" in letter.reason) == (UNREADABLE, True)
     structlog.reset_defaults()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable
 from pathlib import Path
@@ -40,9 +41,13 @@ async def test_dead_letters_are_listed_replayed_and_dropped(
     def run(*words: str) -> Awaitable[Done]:
         return asyncio.to_thread(shell, *words)
 
-    first = (await run("quarantine", "--json")).json
+    first = (await run("quarantine", "list", "--json")).json
     assert [(one["id"], one["reason"]) for one in first][-1] == (1, "no payment yet")
     assert first[-2]["body"] == "\\x00\\xff["
+    assert (await run("quarantine", "list", "--door", "elsewhere", "--json")).json == []
+    shown = (await run("quarantine", "show", "4")).out
+    assert f"SHA-256: {hashlib.sha256(b'x' * (MAX_KEPT_BYTES + 1)).hexdigest()}" in shown
+    assert shown.endswith(f"reason: too long\n\n{'x' * MAX_KEPT_BYTES}\n")
     replayed = await run("quarantine", "replay", "1")
     assert (replayed.code, replayed.out) == (0, "Message 1: new; scanned payment.\n")
     again = await run("quarantine", "replay", "3")

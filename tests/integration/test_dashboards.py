@@ -103,8 +103,9 @@ async def test_every_metric_and_label_of_the_dashboard_and_the_alerts_exists(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     url = f"sqlite:///{tmp_path}/d.db"
+    source = {"type": "files", "folder": str(tmp_path), "every_s": 60}
     async with (
-        opened(url, clock, web=Web(port=0)) as app,
+        opened(url, clock, web=Web(port=0), sources={"drop": source}) as app,
         await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as broker,
     ):
         there = f"redis://127.0.0.1:{broker.sockets[0].getsockname()[1]}"

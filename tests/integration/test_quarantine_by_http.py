@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 from tests.fakes.clock import FakeClock
 from tests.integration.test_events import BATCH, SINGLE, _state, event, send
 from tests.integration.test_web import served
-from tests.product import contact, partner
+from tests.product import NOW, contact, opened, partner
 from workers import by_hand
 from workers.app import App
-from workers.store.quarantine import MAX_KEPT_BYTES, Quarantine
+from workers.store.quarantine import MAX_KEPT_BYTES, Quarantine, Refused
+from workers.web.events import MAX_BODY_BYTES
 
 
 async def _kept(app: App) -> dict[int, Any]:
@@ -127,3 +130,65 @@ async def test_who_isnt_let_in_leaves_nothing_behind(tmp_path: Path, clock: Fake
         kept = await _kept(house.app)
 
     assert (status, kept) == (401, {})
+
+
+async def test_what_is_refused_unread_is_kept_by_its_size(tmp_path: Path, clock: FakeClock) -> None:
+    async with served(tmp_path, clock) as house:
+        large = b"x" * (MAX_BODY_BYTES + 5)
+        answers = [
+            await house.post("/v1/events", data=io.BytesIO(large), headers=SINGLE),
+            await house.post(
+                "/v1/events", data=b"small", headers={**SINGLE, "Content-Encoding": "gzip"}
+            ),
+        ]
+        kept = await _kept(house.app)
+
+    rows = [kept[json.loads(text)["quarantine"]] for _, text, _ in answers]
+    assert [status for status, _, _ in answers] == [413, 415]
+    assert [(row.size, row.body, row.hash) for row in rows] == [(len(large), "", ""), (5, "", "")]
+    assert "too large" in rows[0].reason
+    assert "compressed" in rows[1].reason
+
+
+async def test_an_event_that_comes_as_something_else_is_kept_whole(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with served(tmp_path, clock) as house:
+        status, answer = await send(house, event(), {"Content-Type": "text/plain"})
+        row = (await _kept(house.app))[answer["quarantine"]]
+
+    assert (status, row.reason.split(".")[0]) == (415, "came as text/plain")
+    assert json.loads(row.body) == event()
+    assert row.hash == hashlib.sha256(row.body.encode()).hexdigest()
+
+
+async def test_the_same_message_from_another_or_for_another_reason_is_a_row_of_its_own(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        quarantine = Quarantine(app.store.database)
+        said = [("http a", "why"), ("http b", "why"), ("http a", "else"), ("http a", "why")]
+        refused = [Refused(door, reason, b"{") for door, reason in said]
+        numbers = await quarantine.keep_all(refused, NOW)
+        again = await quarantine.keep("http a", "why", b"{", NOW)
+        kept = await _kept(app)
+
+    assert len(set(numbers)) == 3
+    assert numbers[0] == numbers[3] == again
+    assert [kept[number].times for number in numbers[:3]] == [3, 1, 1]
+
+
+async def test_who_sends_without_end_pushes_out_only_what_came_from_it(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        quarantine = Quarantine(app.store.database, most=10)
+        await quarantine.keep("http other", "why", b"of somebody else", NOW)
+        for number in range(40):
+            await quarantine.keep("http busy", "why", b"%d" % number, NOW)
+        rows = [(row.door, row.body) for row in await quarantine.all()]
+
+    assert ("http other", "of somebody else") in rows
+    mine = [body for door, body in rows if door == "http busy"]
+    assert 10 <= len(mine) <= 20
+    assert mine == [str(number) for number in range(39, 39 - len(mine), -1)]

@@ -8,6 +8,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, func, select
 
 from tests.fakes.clock import FakeClock
 from tests.product import (
@@ -24,7 +25,8 @@ from tests.product import (
     statement,
 )
 from workers.app import App
-from workers.intake import Incoming
+from workers.intake import Incoming, Taken
+from workers.store.tables import records
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -242,6 +244,43 @@ async def test_an_account_that_is_not_authenticated_is_watched_while_something_w
         await app.scan.run("settlement_account")
         await app.delivery.drain()
         assert len(await inbox(app)) == 2, "it is a new ladder"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [statement()],
+        [statement(version=2)],
+        [statement(version=3), contact(), partner("P1", account_authenticated="否")],
+        [statement(version=3), payment(), line()],
+    ],
+    ids=["the same", "a later version", "with its people", "among others"],
+)
+async def test_unchanged_content_derives_nothing_anew(
+    again: list[Incoming], database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        await app.intake.take([partner("P1", account_authenticated="否"), contact()])
+        await app.intake.take([payment(), line(), statement(version=1)])
+        assert await _accounts(app) == 1
+        # Behind the product's back: whoever derives again makes it again.
+        async with app.store.database.write() as connection:
+            await connection.execute(delete(records).where(records.c.kind == "settlement_account"))
+        clock.advance(HOUR)
+        batch = await app.intake.take(again)
+        assert set(batch.outcomes) == {Taken.UNCHANGED}
+        assert await _accounts(app) == 0
+
+        batch = await app.intake.take([statement(version=4, amount_incl_tax="101.00")])
+        assert batch.outcomes == [Taken.CHANGED]
+        assert await _accounts(app) == 1
+
+
+async def _accounts(app: App) -> int:
+    """How many accounts are watched."""
+    counted = select(func.count()).where(records.c.kind == "settlement_account")
+    async with app.store.database.read() as connection:
+        return int((await connection.execute(counted)).scalar_one())
 
 
 async def test_the_watch_ends_when_nothing_waits_any_more(

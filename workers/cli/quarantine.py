@@ -6,28 +6,42 @@ import click
 
 from workers import by_hand
 from workers.app import App
-from workers.cli.frame import Call, dump, few, json_option, row_dict, table, with_app, with_core
+from workers.cli.frame import (
+    Call,
+    dump,
+    few,
+    json_option,
+    local,
+    row_dict,
+    table,
+    with_app,
+    with_core,
+)
 from workers.core import Core
 from workers.store.quarantine import Quarantine
 
 
-@click.group("quarantine", invoke_without_command=True)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
-@json_option
-@click.pass_context
-def quarantine_command(context: click.Context, limit: int, as_json: bool) -> None:
-    """What producers sent by any door and couldn't be taken, and why, newest first.
+@click.group("quarantine")
+def quarantine_command() -> None:
+    """What producers sent by any door and couldn't be taken, and why.
 
     \b
-    duewatch quarantine --json                 with their bodies
+    duewatch quarantine list                   what is there; --json with the bodies
+    duewatch quarantine show 7                 one message, whole
     duewatch quarantine replay 7               take it after all
     duewatch quarantine drop 7 --reason "sent by a test"
     """
-    if context.invoked_subcommand is not None:
-        return
+
+
+@quarantine_command.command("list")
+@click.option("--door", help="Only what came in here: a queue's name, or http and who sent it.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@json_option
+def list_command(door: str | None, limit: int, as_json: bool) -> None:
+    """What is there, newest first."""
 
     async def work(core: Core, _: Call) -> None:
-        rows = await Quarantine(core.store.database).all(limit)
+        rows = await core.store.lists.newest("letters", before=None, limit=limit, door=door)
         if as_json:
             dump([row_dict(row) for row in rows])
             return
@@ -36,6 +50,26 @@ def quarantine_command(context: click.Context, limit: int, as_json: bool) -> Non
             ["id #", "from", "last came", "times #", "bytes #", "reason"],
             [(r.id, r.door, r.received_at, r.times, r.size, r.reason[:300]) for r in rows],
         )
+
+    with_core(work)
+
+
+@quarantine_command.command("show")
+@click.argument("letter", type=click.IntRange(1))
+@json_option
+def show_command(letter: int, as_json: bool) -> None:
+    """LETTER, whole; of one that is longer than 64 KiB the beginning."""
+
+    async def work(core: Core, _: Call) -> None:
+        row = await Quarantine(core.store.database).one(letter)
+        if as_json:
+            dump(row_dict(row))
+            return
+        named = {"from": row.door, "last came": local(row.received_at), "times": row.times}
+        named |= {"bytes": row.size, "SHA-256": row.hash or "unknown", "reason": row.reason}
+        for name, value in named.items():
+            click.echo(f"{name}: {value}")
+        click.echo(f"\n{row.body}")
 
     with_core(work)
 

@@ -12,6 +12,7 @@ import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
@@ -84,6 +85,14 @@ class SourceSettings(BaseModel):
         if self.cron is not None:
             return Cron.parse(self.cron, self.time_zone)
         return None if self.every_s is None else timedelta(seconds=self.every_s)
+
+    def overdue(self, last: datetime, now: datetime) -> timedelta:
+        """How long ago the sync was due that hasn't begun; `last` is when the latest began."""
+        timing = self.schedule()
+        if isinstance(timing, Cron):
+            due = timing.latest(now)
+            return now - due if due is not None and due > last else timedelta(0)
+        return timedelta(0) if timing is None else max(timedelta(0), now - last - timing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,17 @@ class Source(ABC):
 
         Raises UnavailableError where nothing can be read now.
         """
+
+    async def look(self, reading: Reading) -> None:
+        """Reads as little as shows that it can be read, and that its columns are what is needed.
+
+        Raises UnavailableError or InputError that says what is missing.
+        """
+        async with aclosing(self.parts(reading)) as parts:
+            async for part in parts:
+                async with aclosing(part.rows) as rows:
+                    await anext(rows, None)
+                return
 
     async def close(self) -> None:
         """Gives back connections; called after each reading."""

@@ -118,6 +118,15 @@ class Files(Source):
                 part.settle = _Settling(path, reading.now)
             yield part
 
+    async def look(self, reading: Reading) -> None:
+        """Whether the folder can be read and written; a file that can't be read is put aside."""
+        await asyncio.to_thread(self._look)
+        if not os.access(self.settings.folder, os.W_OK | os.X_OK):
+            raise UnavailableError(
+                f"{self.name}: what was read can't be moved out of {self.settings.folder}: let "
+                "Duewatch write there"
+            )
+
     async def _whole_files(self) -> list[Path]:
         """The files that stand still, oldest first."""
         before = await asyncio.to_thread(self._look)

@@ -55,6 +55,8 @@ class Reading:
     """Each source's last sync."""
     synced: dict[str, datetime] = field(default_factory=dict)
     """When each source was last read to its end."""
+    sync_totals: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """How many syncs ended how, by (source, outcome)."""
     paused: set[str] = field(default_factory=set)
     fired: dict[str, datetime] = field(default_factory=dict)
     """When the clock last fired each rule."""
@@ -81,6 +83,7 @@ class Gauges:
         reading.webhooks = await self._webhooks.standing()
         reading.syncs = await self._sources.last_runs()
         reading.synced = await self._sources.last_good()
+        reading.sync_totals = await self._sources.totals()
         return reading
 
     async def fired(self, kinds: Collection[str], now: datetime) -> Reading:

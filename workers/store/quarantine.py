@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.errors import UnknownThingError
 from workers.store.engine import Database, insert
@@ -15,45 +19,99 @@ from workers.store.tables import audit, dead_letters, redeliveries
 MAX_KEPT_BYTES = 64 * 1024
 """Of a message's body; of a longer one the beginning is kept, and how long it was."""
 MAX_REASON = 2000
+MOST_KEPT = 20_000
+"""Rows of one door; beyond it the oldest give way, so that nobody fills the database."""
+LOOKED_EVERY = 100
+"""So many rows of a door are kept before its number is looked at again."""
 BY_HTTP = "http "
 """How the door of what came by HTTP begins; the sender's name follows."""
+_ANY = ("utf-8", "backslashreplace")
 REMEMBERED = timedelta(days=7)
 """How long a message that was begun again and never ended is remembered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that can't be taken. `door` is where it came in: a queue, or BY_HTTP and who sent
+    it. `size` (bytes) is given where the body wasn't read.
+    """
+
+    door: str
+    reason: str
+    body: bytes
+    size: int | None = None
+
+    @property
+    def hash(self) -> str:
+        """Of the whole body; "" where it wasn't read."""
+        return mark_of(self.body) if self.size is None else ""
+
+    @property
+    def mark(self) -> str:
+        """What it is told from others by: door, reason and content."""
+        return mark_of("\0".join((self.door, self.reason, self.hash, str(self.size))).encode(*_ANY))
+
+
 class Quarantine:
-    """Statements on what is in quarantine. The same message, come again, is one row."""
+    """Statements on what is in quarantine. The same refusal again is one row, counted."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most: int = MOST_KEPT) -> None:
         self.database = database
+        self.most = most
+        self._since_look: Counter[str] = Counter()
 
-    async def keep(self, door: str, reason: str, body: bytes, now: datetime) -> int:
-        """Keeps a message that can't be taken, and returns its number. `door` is where it came in:
-        a queue, or BY_HTTP and who sent it.
-        """
-        mark = mark_of(body)
+    async def keep(
+        self, door: str, reason: str, body: bytes, now: datetime, size: int | None = None
+    ) -> int:
+        """Keeps one message (see Refused), and returns its number."""
+        (number,) = await self.keep_all([Refused(door, reason, body, size)], now)
+        return number
+
+    async def keep_all(self, refused: Sequence[Refused], now: datetime) -> list[int]:
+        """Keeps messages in one transaction, and returns the number of each."""
+        marks = [one.mark for one in refused]
+        times, by_mark = Counter(marks), dict(zip(marks, refused, strict=True))
+        numbers: dict[str, int] = {}
         async with self.database.write() as connection:
-            statement = insert(connection, dead_letters).values(
-                door=_plain(door)[:80],
-                mark=mark,
-                received_at=now,
-                times=1,
-                reason=_plain(reason)[:MAX_REASON],
-                body=kept_text(body),
-                size=len(body),
-            )
-            done = await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["mark"],
-                    set_={
-                        "reason": statement.excluded.reason,
-                        "received_at": statement.excluded.received_at,
-                        "times": dead_letters.c.times + 1,
-                    },
-                ).returning(dead_letters.c.id)
-            )
-            await connection.execute(delete(redeliveries).where(redeliveries.c.mark == mark))
-            return int(done.scalar_one())
+            # In one order, so that two who keep the same don't wait for each other.
+            for mark, one in sorted(by_mark.items()):
+                statement = insert(connection, dead_letters).values(
+                    door=_plain(one.door)[:80],
+                    mark=mark,
+                    hash=one.hash,
+                    received_at=now,
+                    times=times[mark],
+                    reason=_plain(one.reason)[:MAX_REASON],
+                    body=kept_text(one.body),
+                    size=len(one.body) if one.size is None else one.size,
+                )
+                done = await connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["mark"],
+                        set_={
+                            "received_at": statement.excluded.received_at,
+                            "times": dead_letters.c.times + statement.excluded.times,
+                        },
+                    ).returning(dead_letters.c.id)
+                )
+                numbers[mark] = int(done.scalar_one())
+                await connection.execute(
+                    delete(redeliveries).where(redeliveries.c.mark == one.hash)
+                )
+            for door in {_plain(one.door)[:80] for one in refused}:
+                await self._make_room(connection, door, len(refused))
+        return [numbers[mark] for mark in marks]
+
+    async def _make_room(self, connection: AsyncConnection, door: str, more: int) -> None:
+        self._since_look[door] -= more
+        if self._since_look[door] > 0:
+            return
+        self._since_look[door] = min(LOOKED_EVERY, self.most)
+        mine = dead_letters.c.door == door
+        newest = select(dead_letters.c.id).where(mine).order_by(dead_letters.c.id.desc())
+        found = await connection.execute(newest.offset(self.most).limit(1))
+        if (last := found.scalar()) is not None:
+            await connection.execute(delete(dead_letters).where(mine, dead_letters.c.id <= last))
 
     async def all(self, limit: int = 1000) -> list[Row[Any]]:
         """All of it, newest first."""
@@ -68,7 +126,7 @@ class Quarantine:
             row = (await connection.execute(wanted)).first()
         if row is None:
             raise UnknownThingError(
-                f"there is no message {letter_id} in quarantine: see duewatch quarantine"
+                f"there is no message {letter_id} in quarantine: see duewatch quarantine list"
             )
         return row
 
@@ -137,4 +195,4 @@ def kept_text(body: bytes) -> str:
 
 def _plain(text: str) -> str:
     """What both databases can keep: without NUL, without half characters."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return text.encode(*_ANY).decode().replace("\0", "\\x00")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
 from workers.store.tables import Id, Instant, Json, metadata
 
@@ -45,6 +45,15 @@ source_runs = Table(
         sqlite_where=text("trigger = 'clock'"),
         postgresql_where=text("trigger = 'clock'"),
     ),
+)
+
+# How many syncs of a source ended how, ever: runs are forgotten, and a counter must not fall.
+source_totals = Table(
+    "source_totals",
+    metadata,
+    Column("source", String(40), primary_key=True),
+    Column("outcome", String(10), primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 
 # Which records a source has brought, so that it is noticed when it no longer does.

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from workers.store.aftermath import database_now
 from workers.store.engine import Database, insert
 from workers.store.records import chunks
-from workers.store.source_tables import source_records, source_runs, sources
+from workers.store.source_tables import source_records, source_runs, source_totals, sources
 from workers.store.tables import Instant, records
 
 RUNS_KEPT = 500
@@ -63,7 +63,9 @@ class SourceStore:
                 .values(outcome=outcome, finished_at=now, detail=detail, counts=counts or {})
                 .returning(source_runs.c.source)
             )
-            mine = source_runs.c.source == done.scalar_one()
+            source = str(done.scalar_one())
+            await _count(connection, source, outcome, 1)
+            mine = source_runs.c.source == source
             oldest = (
                 select(source_runs.c.id)
                 .where(mine)
@@ -105,6 +107,12 @@ class SourceStore:
             rows = await connection.execute(select(source_runs).where(source_runs.c.id.in_(newest)))
             return {row.source: row for row in rows}
 
+    async def totals(self) -> dict[tuple[str, str], int]:
+        """How many syncs ended how, ever, by (source, outcome)."""
+        async with self.database.read() as connection:
+            rows = await connection.execute(select(source_totals))
+            return {(one["source"], one["outcome"]): int(one["count"]) for one in rows.mappings()}
+
     async def last_good(self) -> dict[str, datetime]:
         """When each source was last read to its end, though some of its rows may be refused."""
         ended = func.max(source_runs.c.finished_at, type_=Instant())
@@ -142,7 +150,7 @@ class SourceStore:
     async def end_lost_runs(self, source: str, run_id: int, now: datetime) -> None:
         """Says of runs before this one that never ended that they are lost."""
         async with self.database.write() as connection:
-            await connection.execute(
+            done = await connection.execute(
                 update(source_runs)
                 .where(
                     source_runs.c.source == source,
@@ -151,6 +159,8 @@ class SourceStore:
                 )
                 .values(outcome="lost", finished_at=now, detail="its process ended in the midst")
             )
+            if done.rowcount:
+                await _count(connection, source, "lost", done.rowcount)
 
     async def renew(self, source: str, holder: str, lease: timedelta) -> bool:
         """Extends a lease; False when it was lost."""
@@ -270,3 +280,11 @@ class SourceStore:
                     )
                     .values(gone_at=gone_at)
                 )
+
+
+async def _count(connection: AsyncConnection, source: str, outcome: str, more: int) -> None:
+    statement = insert(connection, source_totals).values(source=source, outcome=outcome, count=more)
+    total = source_totals.c["count"] + statement.excluded["count"]
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["source", "outcome"], set_={"count": total})
+    )

@@ -424,20 +424,24 @@ events = Table(
     UniqueConstraint("source", "event_id"),
 )
 
+# The quarantine, under the name that workers of older versions know.
 dead_letters = Table(
     "dead_letters",
     metadata,
     Column("id", Id, primary_key=True),
-    # Where it came in: a queue of the broker.
+    # Where it came in: a queue of the broker, or by HTTP and from whom.
     Column("door", String(80), nullable=False),
-    # SHA-256 of the whole message: what comes again is one row.
+    # SHA-256 of door, reason and message: the same again is one row.
     Column("mark", String(64), nullable=False, unique=True),
+    # SHA-256 of the whole message; empty where it wasn't read, or an older version kept it.
+    Column("hash", String(64), nullable=False, default="", server_default=""),
     Column("received_at", Instant, nullable=False),
     Column("times", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     # The first MAX_KEPT_BYTES; `size` is that of the whole, in bytes.
     Column("body", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
+    Index("ix_dead_letters_door", "door", "id"),
 )
 
 redeliveries = Table(

@@ -6,7 +6,7 @@ that changes a state. Leases are compared by the database's clock; `now` is busi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 from sqlalchemy import (
     Row,
     Select,
+    Update,
     and_,
     bindparam,
     delete,
+    event,
     exists,
     func,
     literal,
@@ -40,6 +42,7 @@ from workers.store.webhook_tables import (
 
 WAITING, TOLD, FAILED = "waiting", "told", "failed"
 ALL = "*"
+_CHANGED = "notifications changed"
 MAX_ANSWER = 200
 
 
@@ -310,6 +313,24 @@ class WebhookStore:
                     .where(w.id == one.id, w.held == one.held, _IS_WAITING)
                     .values(lease_until=None)
                 )
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        """Has `told` called after each transaction of this process that changed notifications.
+
+        On the event loop; now and then for nothing, when it was undone or no state changed.
+        """
+        engine = self.database.engine.sync_engine
+
+        @event.listens_for(engine, "after_execute")
+        def _executed(connection: Any, statement: Any, *_: Any) -> None:
+            if isinstance(statement, Update) and statement.table is notifications:
+                connection.info[_CHANGED] = True
+
+        # Not at "commit", which is heard before it is done: by then the connection is given back.
+        @event.listens_for(engine, "checkin")
+        def _given_back(_: Any, record: Any) -> None:
+            if record.info.pop(_CHANGED, False):
+                told()
 
     # --- for people -----------------------------------------------------------------------
 

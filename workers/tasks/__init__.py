@@ -159,10 +159,12 @@ class Bell:
                     times = await ears.letters.begin_again(letter.body, ears.clock())
                     counted = True
                     if times >= MAX_DELIVERIES:
-                        reason = f"whoever began on it ended before it was done, {times} times"
+                        reason = (
+                            f"whoever began on it ended before it was done, {MAX_DELIVERIES} times"
+                        )
                 if reason := reason or await _done(letter, ears):
                     await ears.letters.keep(letter.queue, reason, letter.body, ears.clock())
-                    log.warning("dead letter", queue=letter.queue, bytes=len(letter.body))
+                    log.warning("quarantined", queue=letter.queue, bytes=len(letter.body))
                 elif counted:
                     await ears.letters.ended(letter.body)
                 return

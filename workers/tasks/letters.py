@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,10 @@ SAME_AGAIN_S = 5.0
 PAUSE_S = 0.5
 """Between messages left for others, once nothing but such is waiting."""
 MAX_REMEMBERED = 1000
+LEFT_LONGEST_S = 600.0
+"""How long an event for an unknown actor goes round, in case that a newer version takes it; then it
+can't be taken.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +95,52 @@ class Line:
     once, and once that it is back: consumers try every few seconds for as long as it takes.
     """
 
-    def __init__(self, known: Collection[str], read: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self,
+        known: Collection[str],
+        read: Callable[[bytes], Any],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.known = known
         self.read = read
+        self._now = now
         self._away: set[str] = set()
-        self._left: OrderedDict[bytes, float] = OrderedDict()
+        self._left: dict[bytes, tuple[float, float]] = {}
+        """When a message was first left, and last."""
         self._lock = threading.Lock()
 
     def sort(self, queue: str, body: bytes, *, again: bool) -> Letter | None:
         """The letter, or None for one that is to be left for those who know it."""
         letter = open_letter(queue, body, self.read, again=again)
-        return letter if letter.actor in self.known else None
+        if letter.actor in self.known:
+            return letter
+        if queue != EVENTS or UNREADABLE not in self.known or not self._is_nobodys(body):
+            return None
+        why = f"is for the actor {letter.actor[:60]!r}, which nobody has: send it to {EVENT}"
+        return Letter(queue, UNREADABLE, body, None, why, again)
+
+    def _is_nobodys(self, body: bytes) -> bool:
+        """Whether a message went round for so long that nobody will take it."""
+        mark, now = hashlib.sha256(body).digest(), self._now()
+        with self._lock:
+            first, _ = self._left.get(mark, (now, now))
+            if now - first < LEFT_LONGEST_S:
+                return False
+            del self._left[mark]
+            return True
 
     def pause_if_same(self, body: bytes) -> None:
         """Before a message is put to the queue's end: rests when it came round just now."""
-        mark, now = hashlib.sha256(body).digest(), time.monotonic()
+        mark, now = hashlib.sha256(body).digest(), self._now()
         with self._lock:
-            seen = self._left.pop(mark, None)
-            self._left[mark] = now
-            while len(self._left) > MAX_REMEMBERED:
-                self._left.popitem(last=False)
+            first, seen = self._left.get(mark, (now, None))
+            if len(self._left) >= MAX_REMEMBERED and seen is None:
+                # What somebody took in the meantime doesn't come round any more.
+                gone = [one for one, (_, last) in self._left.items() if now - last > LEFT_LONGEST_S]
+                for one in gone:
+                    del self._left[one]
+            if seen is not None or len(self._left) < MAX_REMEMBERED:
+                self._left[mark] = first, now
         if seen is None:
             log.info("left for those who know it", bytes=len(body))
         elif now - seen < SAME_AGAIN_S:

@@ -23,8 +23,9 @@ from workers.envelope import Sender, read_json
 from workers.errors import DuewatchError, InputError
 from workers.events import EventResult
 from workers.scan import Scan
-from workers.store.quarantine import BY_HTTP, Quarantine
+from workers.store.quarantine import BY_HTTP, Quarantine, Refused
 from workers.web.access import Caller
+from workers.web.problem_types import PROBLEM, PROBLEM_TYPES
 from workers.web.problems import ProblemError, json_answer, read_body
 
 log = structlog.get_logger("events")
@@ -77,7 +78,7 @@ class Events:
     def __init__(self, app: App) -> None:
         self._registry = app.registry
         self._intake = app.events
-        self._letters = Quarantine(app.store.database)
+        self._quarantine = Quarantine(app.store.database)
         self._clock = app.clock
         self.scans = Scans(app.scan)
         self.outcomes: Counter[str] = Counter()
@@ -90,7 +91,11 @@ class Events:
 
     async def _read(self, request: web.Request, sender: Sender) -> web.Response:
         media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        body = await read_body(request, MAX_BODY_BYTES)
+        try:
+            body = await read_body(request, MAX_BODY_BYTES)
+        except ProblemError as problem:
+            await self._keep_unread(problem, request, sender)
+            raise
         if media == BATCH:
             return await self._batch(await self._json(body, sender), sender)
         if media == SINGLE:
@@ -98,18 +103,24 @@ class Events:
         if "ce-specversion" in request.headers and media in {"", "application/json"}:
             event = {**_attributes(request.headers), "data": await self._json(body, sender)}
             return await self._single(event, sender, _bytes(event))
+        wanted = (
+            f"Send Content-Type: {SINGLE} for one event, {BATCH} for several, or "
+            "application/json with ce- headers."
+        )
         raise ProblemError(
             "media-type",
-            f"Send Content-Type: {SINGLE} for one event, {BATCH} for several, or "
-            "application/json with ce- headers.",
+            wanted,
             headers={"Accept-Post": f"{SINGLE}, {BATCH}, application/json"},
+            quarantine=await self._keep(
+                f"came as {media[:100] or 'no type'}. {wanted}", body, sender
+            ),
         )
 
     async def _single(self, event: Any, sender: Sender, body: bytes) -> web.Response:
         (result,) = await self._take([event], sender)
         if result.well:
             return json_answer(_shown(result))
-        raise _problem(result, quarantine=await self._keep(_reason(result), body, sender))
+        raise _problem(result, quarantine=await self._keep(result.why, body, sender))
 
     async def _batch(self, events: Any, sender: Sender) -> web.Response:
         if not isinstance(events, list) or len(events) > MAX_EVENTS:
@@ -118,16 +129,18 @@ class Events:
             raise ProblemError("invalid-batch", f"Send {wanted}.", quarantine=number)
         results = await self._take(events, sender)
         shown = [_shown(result) for result in results]
-        for event, result, said in zip(events, results, shown, strict=True):
-            if not result.well:
-                said["quarantine"] = await self._keep(_reason(result), _bytes(event), sender)
         if all(result.well for result in results):
             return json_answer({"results": shown})
-        bad = sum(not result.well for result in results)
+        bad = [index for index, result in enumerate(results) if not result.well]
+        door = BY_HTTP + sender.name
+        refused = [Refused(door, results[index].why, _bytes(events[index])) for index in bad]
+        numbers = await self._quarantine.keep_all(refused, self._clock())
+        for index, number in zip(bad, numbers, strict=True):
+            shown[index]["quarantine"] = number
         raise ProblemError(
             "partly-refused",
-            f"{bad} of {len(results)} events were refused; the others are taken. Correct those "
-            "named in results and send them again.",
+            f"{len(bad)} of {len(results)} events were refused; the others are taken. Correct "
+            "those named in results and send them again.",
             results=shown,
         )
 
@@ -147,7 +160,25 @@ class Events:
             raise ProblemError("invalid-json", f"The body {error}.", quarantine=number) from None
 
     async def _keep(self, reason: str, body: bytes, sender: Sender) -> int:
-        return await self._letters.keep(BY_HTTP + sender.name, reason, body, self._clock())
+        return await self._quarantine.keep(BY_HTTP + sender.name, reason, body, self._clock())
+
+    async def _keep_unread(
+        self, problem: ProblemError, request: web.Request, sender: Sender
+    ) -> None:
+        """Keeps that something came which is refused unread: of a body that is too large or
+        compressed its size is known. One that broke off comes again.
+        """
+        kind = PROBLEM_TYPES[str(problem.body["type"]).removeprefix(PROBLEM)]
+        if kind.again:
+            return
+        size = request.content_length
+        problem.body["quarantine"] = await self._quarantine.keep(
+            BY_HTTP + sender.name,
+            f"{kind.title}: {problem.body['detail']}",
+            b"",
+            self._clock(),
+            MAX_BODY_BYTES + 1 if size is None else size,
+        )
 
 
 def _bytes(said: Any) -> bytes:
@@ -177,12 +208,8 @@ def _shown(result: EventResult) -> dict[str, Any]:
     return shown
 
 
-def _reason(result: EventResult) -> str:
-    return "; ".join(f"{fault.field or 'event'} {fault.detail}" for fault in result.faults)
-
-
 def _problem(result: EventResult, **more: Any) -> ProblemError:
     errors = [{"field": fault.field, "detail": fault.detail} for fault in result.faults]
     if result.status == "conflict":
-        return ProblemError("event-conflict", _reason(result), **more)
-    return ProblemError("invalid-event", _reason(result), errors=errors, **more)
+        return ProblemError("event-conflict", result.why, **more)
+    return ProblemError("invalid-event", result.why, errors=errors, **more)

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from workers.app import App
 from workers.meter import Histogram, SendMeter, urgency
+from workers.sources import build_sources
 from workers.store.gauges import Gauges, Reading
 
 log = structlog.get_logger("health")
@@ -120,6 +121,7 @@ class Figures(Collector):
     def __init__(self, app: App, own: Own) -> None:
         self._app = app
         self._own = own
+        self._sources = build_sources(app.settings.sources, app.rules)
         self.said = Said()
 
     def describe(self) -> list[Metric]:
@@ -132,6 +134,7 @@ class Figures(Collector):
         yield from self._surroundings()
         if self.said.taken is not None:
             yield from _stored(self.said.taken.reading)
+            yield from self._late_syncs(self.said.taken.reading)
             age, cost = {(): self.said.age}, {(): self.said.taken.cost}
             yield _gauge("reading_age_seconds", "How old the counts of the database are.", [], age)
             yield _gauge("reading_seconds", "How long counting the database took.", [], cost)
@@ -169,6 +172,16 @@ class Figures(Collector):
         yield _counter("reports", what, ["provider", "outcome"], self._own.reports)
         names = ["route", "method", "status"]
         yield _counter("requests", "HTTP requests answered.", names, self._own.requests)
+
+    def _late_syncs(self, said: Reading) -> Iterator[Metric]:
+        now = self._app.clock()
+        late = {
+            (name,): one.settings.overdue(said.syncs[name].started_at, now).total_seconds()
+            for name, one in self._sources.items()
+            if name in said.syncs
+        }
+        what = "How long ago a source's sync was due that hasn't begun; 0 for none."
+        yield _gauge("sync_overdue_seconds", what, ["source"], late)
 
     def _surroundings(self) -> Iterator[Metric]:
         said = self.said
@@ -241,6 +254,8 @@ def _syncs(said: Reading) -> Iterator[Metric]:
             rows.update({(name, outcome): count for outcome, count in counts.items()})
     what = "What the last sync of a source made of its rows."
     yield _gauge("sync_rows", what, ["source", "outcome"], rows)
+    what = "Syncs of a source by all processes, by how they ended."
+    yield _counter("syncs", what, ["source", "outcome"], said.sync_totals)
     good = {(name,): at.timestamp() for name, at in said.synced.items()}
     what = "When a source was last read to its end."
     yield _gauge("sync_last_success_timestamp_seconds", what, ["source"], good)

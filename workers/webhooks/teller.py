@@ -44,6 +44,8 @@ TURNS = 8
 MARGIN_S = 15.0
 """A lease is as long as the slowest batch takes, and so much more."""
 POLL_S = 2.0
+GATHER_S = 0.05
+"""So long after a ring others are waited for: changes seldom come alone."""
 REST_S, LONGEST_REST_S = 2.0, 60.0
 """After a batch of nothing but failures, doubled each time: what waits isn't all tried at once."""
 
@@ -69,6 +71,8 @@ class Teller:
         self._bell = asyncio.Event()
         self._posters = {name: Poster(one, lookup) for name, one in endpoints.items()}
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        """Who was busy when it was looked: it is looked again once they aren't."""
         self._rest_until: dict[str, float] = {}
         self._failed_turns: Counter[str] = Counter()
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -95,7 +99,7 @@ class Teller:
             log.error("webhook is disabled: duewatch webhooks enable", endpoint=name)
 
     def ring(self) -> None:
-        """Says that there may be something to tell. Whatever other processes did is polled for."""
+        """Says that there may be something to tell; several at once are one."""
         self._bell.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -110,6 +114,7 @@ class Teller:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_s if self._endpoints else None):
                         await self._bell.wait()
+                        await asyncio.sleep(GATHER_S)
             await asyncio.gather(*self._busy.values(), return_exceptions=True)
         finally:
             waits_for_stop.cancel()
@@ -136,6 +141,7 @@ class Teller:
     async def _look(self, stopping: asyncio.Event) -> None:
         """Begins on each endpoint that something is due to, isn't at work and doesn't rest."""
         now = asyncio.get_running_loop().time()
+        self._again = set(self._busy)
         free = [
             name
             for name in self._endpoints
@@ -170,6 +176,8 @@ class Teller:
 
     def _done(self, name: str, _: asyncio.Task[None]) -> None:
         self._busy.pop(name, None)
+        if name in self._again:
+            self.ring()
 
     def _rest(self, name: str) -> None:
         span = min(REST_S * 2 ** min(self._failed_turns[name], 10), LONGEST_REST_S)

@@ -168,7 +168,7 @@ class Session(asyncio.Protocol):
             self._log.add("RCPT", conn=self._number, key=self._key)
             self._answer("RCPT", "250 2.1.5 ok")
         elif verb == "DATA" and not self._recipients:
-            self._answer("DATA", "503 5.5.1 no recipients")
+            self._transport.write(b"503 5.5.1 no recipients\r\n")
         elif verb == "DATA":
             self._log.add("DATA", conn=self._number, key=self._key)
             self._answer("DATA", "354 go on")

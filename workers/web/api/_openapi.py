@@ -235,6 +235,10 @@ _PROBLEM: Mapping[str, Any] = {
                 },
             },
         },
+        "quarantine": {
+            "type": "integer",
+            "description": "The number under which the event that was refused is kept.",
+        },
     },
 }
 

@@ -77,7 +77,7 @@ async def _story(call: Call) -> dict[str, Any]:
     if event is None or not _may_see(call.caller, kind):
         raise UnknownThingError(
             f"no event {asked.id} of {asked.source} was taken: what couldn't be is in the "
-            "quarantine, or was refused at once"
+            "quarantine"
         )
     record = await store.lists.record(kind, event.ref) if event.ref else None
     told = (
@@ -110,6 +110,7 @@ def _result() -> dict[str, Any]:
             "status": {"enum": ["taken", "repeat", "conflict", "refused"]},
             "outcome": {"enum": ["new", "changed", "unchanged", "stale"]},
             "problem": {"$ref": "#/components/schemas/Problem"},
+            "quarantine": {"type": "integer", "description": "Where one that was refused is kept."},
         },
     }
 

@@ -32,6 +32,7 @@ class Letter(Answer):
     received_at: Instant = Field(description="The last time.")
     times: int
     size: int = Field(description="Bytes of the whole.")
+    hash: str = Field(description="SHA-256 of the whole; empty where it wasn't read.")
     reason: str
 
 

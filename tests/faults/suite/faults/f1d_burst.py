@@ -16,7 +16,7 @@ from tests.faults.suite.faults.f21_poison import left, publish
 from tests.faults.suite.world import Process, World
 
 PROCESSES = 2
-KILL_EVERY_S, SHORT_KILL_EVERY_S = 5.0, 3.0
+KILL_EVERY_S, SHORT_KILL_EVERY_S = 5.0, 2.0
 BATCH = 100
 SENDERS = 4
 STILL_S = 60.0
@@ -165,7 +165,7 @@ FAULTS = [
         passes="every acknowledged event is stored exactly once, with its record; none in "
         "quarantine",
         full=100_000,
-        short=3_000,
+        short=1_500,
         run=partial(run, door=door),
         apart=True,
     )

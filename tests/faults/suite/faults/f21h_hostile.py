@@ -113,7 +113,7 @@ def _not_strict(chance: random.Random, said: dict[str, Any]) -> bytes:
 
 
 def _too_large(chance: random.Random, said: dict[str, Any]) -> bytes:
-    return _with_data(said, note="z" * chance.choice((70_000, 200_000)))
+    return _with_data(said, note="z" * chance.choice((70_000, 200_000, 300_000)))
 
 
 def _pickled(chance: random.Random, said: dict[str, Any]) -> bytes:
@@ -142,6 +142,26 @@ def _unknown_field(chance: random.Random, said: dict[str, Any]) -> bytes:
     return _with_data(said, **{f"field_{chance.randrange(10**6)}": 1})
 
 
+def _wrong_message(chance: random.Random, said: dict[str, Any]) -> bytes:
+    """A Dramatiq message that is made wrongly."""
+    whole: dict[str, Any] = {"queue_name": QUEUE, "actor_name": "event", "args": [said]}
+    whole |= {"kwargs": {}, "options": {}, "message_id": said["id"], "message_timestamp": 0}
+    wrong: tuple[dict[str, Any], ...] = (
+        {"args": []},
+        {"args": [said, said]},
+        {"args": said},
+        {"args": [[said]]},
+        {"args": [None]},
+        {"args": [pickle.dumps(said, 0).decode()]},
+        {"kwargs": {"event": said}},
+        {"args": [], "kwargs": {"another": said}},
+        {"actor_name": 7},
+        {"actor_name": ""},
+        {"actor_name": "unreadable"},
+    )
+    return _with(whole, **chance.choice(wrong))
+
+
 def _no_object(chance: random.Random, said: dict[str, Any]) -> bytes:
     return _text(chance.choice(([said["id"]], said["id"], [[said["id"]]], {"a": said["id"]})))
 
@@ -158,6 +178,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _other_encoding,
     _foreign_seal,
     _unknown_field,
+    _wrong_message,
     _no_object,
 )
 
@@ -271,7 +292,7 @@ def _wrapped(number: int, body: bytes) -> bytes:
     """As a Dramatiq producer writes it, where what it carries can be carried; else as it is."""
     try:
         event = json.loads(body)
-        if _text(event) != body:
+        if _text(event) != body or "actor_name" in event:
             return body  # what was hostile about it would be mended by writing it anew
         return dramatiq.Message(QUEUE, "event", (event,), {}, {}, f"m-{number}", 0).encode()
     except (ValueError, RecursionError, UnicodeEncodeError):

@@ -19,6 +19,7 @@ def upgrade() -> None:
     _tokens()
     _sources()
     _webhooks()
+    _quarantine()
 
 
 def _tokens() -> None:
@@ -98,6 +99,13 @@ def _sources() -> None:
         postgresql_where=sa.text("trigger = 'clock'"),
     )
     op.create_table(
+        "source_totals",
+        sa.Column("source", sa.String(length=40), nullable=False),
+        sa.Column("outcome", sa.String(length=10), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "outcome", name=op.f("pk_source_totals")),
+    )
+    op.create_table(
         "source_records",
         sa.Column("source", sa.String(length=40), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
@@ -174,6 +182,15 @@ def _webhooks() -> None:
     )
     op.create_index("ix_webhook_tellings_at", "webhook_tellings", ["at"], unique=False)
     _webhook_trigger()
+
+
+def _quarantine() -> None:
+    """What tells a long message from others, and how many came by a door."""
+    op.add_column(
+        "dead_letters",
+        sa.Column("hash", sa.String(length=64), nullable=False, server_default=""),
+    )
+    op.create_index("ix_dead_letters_door", "dead_letters", ["door", "id"], unique=False)
 
 
 def _webhook_trigger() -> None:
