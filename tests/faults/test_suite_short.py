@@ -89,14 +89,14 @@ def test_the_page_keeps_the_rows_that_werent_run_anew(tmp_path: Path) -> None:
     again = trial_of("F4", tmp_path, tmp_path, 9).result
     again.broken.append("LOSS 0 (seen: 1)")
     write_page(page, faults, [again], {"late": ("it is late", "F4", True)})
-    page.write_text(page.read_text("utf-8") + "\n## Peers\n\nTheirs.\n", "utf-8")
     write_page(page, faults, [])
     text = page.read_text("utf-8")
 
     assert "| F1a | 7 | 1 | 0 |" in text
     assert "| F4 | 9 | 1 | 0 |" in text
     assert text.count("**fail**") == 1
-    assert text.endswith("\n\n## Peers\n\nTheirs.\n")
+    assert text.count("## Peers in the same faults") == 1
+    assert "| F1 | **Duewatch** | redis | defaults | 7 |" in text
     assert "| `late` | it is late | F4 | yes |" in text
 
 
