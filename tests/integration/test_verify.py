@@ -170,7 +170,7 @@ async def test_a_check_that_takes_too_long_is_given_up_and_nothing_counts_as_pro
         await app.delivery.drain()
         async with app.store.database.write() as connection:
             await connection.execute(_many(app))
-        found = await proof_of(app, limit_s=0.001)
+        found = await proof_of(app, limit_s=0.005)
         async with app.store.database.write() as connection:
             await connection.execute(delete(notifications).where(notifications.c.uid.like("X%")))
 
@@ -179,15 +179,15 @@ async def test_a_check_that_takes_too_long_is_given_up_and_nothing_counts_as_pro
 
 
 def _many(app: App) -> Any:
-    """Thirty thousand more of the same message, so that counting them takes a while."""
+    """Ninety thousand more of the same message, so that counting them takes a while."""
     names = ", ".join(
         f'"{column.name}"' for column in notifications.columns if column.name not in {"id", "uid"}
     )
-    series = "generate_series(1, 30000) AS n(value)"
+    series = "generate_series(1, 90000) AS n(value)"
     if app.store.database.dialect == "sqlite":
         series = (
             "(WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n "
-            "LIMIT 30000) SELECT value FROM n)"
+            "LIMIT 90000) SELECT value FROM n)"
         )
     return text(
         f"INSERT INTO notifications (uid, {names}) "
