@@ -46,13 +46,14 @@ class App(Core):
     """The whole product, wired.
 
     `providers` has those of each channel in the order of use, `by_name` all; by their names in the
-    settings.
+    settings. `console_key` is this database's secret for marks in forms of the console.
     """
 
     renderer: Renderer
     providers: Mapping[Channel, Mapping[str, Provider]]
     by_name: Mapping[str, Provider]
     callback_keys: Mapping[str, str]
+    console_key: str
     links: Links
     intake: Intake
     events: EventIntake
@@ -126,6 +127,7 @@ async def open_app(
             providers=in_use,
             by_name=built,
             callback_keys=callback_keys,
+            console_key=_secret_of(link_key, "console"),
             links=links,
             intake=intake,
             events=EventIntake(
@@ -202,7 +204,12 @@ def _provider_settings(
 
 
 def _callback_key(link_key: str, name: str) -> str:
-    return hmac.new(link_key.encode(), f"callback|{name}".encode(), hashlib.sha256).hexdigest()[:32]
+    return _secret_of(link_key, f"callback|{name}")
+
+
+def _secret_of(link_key: str, what: str) -> str:
+    """A secret of its own for each purpose, from the one that the database has."""
+    return hmac.new(link_key.encode(), what.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _callback_url(settings: Settings, link_key: str, name: str) -> str:

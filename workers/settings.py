@@ -30,6 +30,7 @@ from pydantic import (
 from schedules.rule import Channel, QuietHours, When
 from workers.endpoints import NAME, Endpoint
 from workers.errors import SettingsError
+from workers.sign_in import ConsoleSettings
 
 DEFAULT_FILE = "duewatch.toml"
 PREFIX = "DUEWATCH_"
@@ -348,6 +349,7 @@ class Settings(Section):
     )
     templates: Path | None = Field(None, description="Folder of templates; empty: those shipped.")
     web: Web = Web()
+    console: ConsoleSettings = ConsoleSettings()
     mail: Mail = Mail()
     sms: Sms = Sms()
     brand: Brand = Brand()

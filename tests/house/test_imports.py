@@ -13,8 +13,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),  # everything may raise
     # states, signatures, SMS parts, addresses: pure; spans, which every part may open
     frozenset({"model", "links", "sms", "addresses", "vendor_signature", "traces"}),
-    # what this process did, counted; who is told of states, and how that is signed
-    frozenset({"meter", "endpoints"}),
+    # what this process did, counted; who is told of states, and how that is signed; who signs in
+    frozenset({"meter", "endpoints", "sign_in"}),
     # these know each other by nothing but the model, so that each can be replaced alone
     frozenset({"providers", "sources", "render", "store", "settings"}),
     # the ladders in force; what producers may write, and who they are
@@ -35,7 +35,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
     # what operators see and change, by the command line and by HTTP alike
-    frozenset({"by_hand", "shown", "tokens", "wishes"}),
+    frozenset({"by_hand", "shown", "tokens", "wishes", "previews"}),
+    frozenset({"users"}),  # what a role may do is said in the scopes of tokens
     frozenset({"web"}),  # the network's door
 )  # what is named nowhere here (cli, demo) is the ground floor's door: it may import all
 NEIGHBOURS = {
@@ -64,6 +65,7 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "python_calamine": ("workers/sources/",),
     "opentelemetry": ("workers/traces.py",),  # optional, and loaded only when it is wanted
     "prometheus_client": ("workers/web/",),
+    "argon2": ("workers/users.py",),  # passwords are checked there and nowhere else
     "uvloop": ("workers/daemon.py", "bench/"),  # which loop it runs on is the process's choice
     "pickle": (),  # a stored object is code that somebody else may have written
 }

@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "contacts": ("people", "Contacts of a partner."),
     "prefer": ("prefer", "What a contact gets, and how."),
     "quarantine": ("quarantine", "What producers sent and couldn't be taken."),
+    "users": ("users", "Who signs in to the console, and what each may do."),
     "tokens": ("tokens", "Who may ask by HTTP, and what."),
     "schemas": ("producers", "What producers may send, as JSON Schema."),
     "seal": ("producers", "Seal an event as a producer does."),
@@ -73,7 +74,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     # a group of the help page: the files whose commands it shows
     "Run": ("roles",),
     "Set up and check": ("setup", "simulate"),
-    "Keep safe": ("safety", "tokens"),
+    "Keep safe": ("safety", "users", "tokens"),
     "Bring in": ("files", "sync", "quarantine", "producers"),
     "What is due": ("due", "outlook", "effect"),
     "Figures": ("digest",),

@@ -26,11 +26,9 @@ from workers.cli.frame import (
     with_core,
 )
 from workers.core import Core
-from workers.errors import InputError, ProviderError, UnknownThingError
-from workers.model import DIGEST, Notice, NoticeItem, NotificationState, Recipient
+from workers.errors import InputError, ProviderError
+from workers.model import Notice, NotificationState
 from workers.providers import Mail
-from workers.records import Watched
-from workers.render.samples import sample_digest, sample_notices
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -204,7 +202,9 @@ def preview_command(
     wanted = "sms" if ending == ".sms" else channel or "mail"
 
     async def work(app: App, _: Call) -> None:
-        notice = await _notice(app, what, message, wanted, language)
+        from workers.previews import notice_of  # with all that renders: only here
+
+        notice = await notice_of(app, what, message, wanted, language)
         content = _content(app, notice, "sms" if wanted == "sms" else ending)
         if target is None:
             click.echo(content.decode())
@@ -220,70 +220,6 @@ def _write(target: Path, content: bytes) -> None:
         target.write_bytes(content)
     except OSError as error:
         raise InputError(f"--to {target}: can't be written: {error.strerror}") from None
-
-
-async def _notice(app: App, what: str, message: str | None, channel: str, language: str) -> Notice:
-    if what == DIGEST and (
-        digest := sample_digest(app.rules, language, app.clock(), app.registry.calendar)
-    ):
-        return digest
-    if what in app.rules:
-        found = [
-            one
-            for one in sample_notices(app.rules[what], language, app.clock(), app.registry.calendar)
-            if one.channel == channel and message in {None, one.message}
-        ]
-        if not found:
-            known = sorted({t.message for s in app.rules[what].cadence.stages for t in s.tell})
-            raise InputError(
-                f"{what} has no {channel} message {message}; there are {', '.join(known)}"
-            )
-        return found[0]
-    try:
-        watched = await app.records.one(what)
-    except UnknownThingError as error:
-        raise UnknownThingError(f"{error}; rules: {', '.join(app.rules)}") from None
-    return _real_notice(app, watched, message, channel, language)
-
-
-def _real_notice(
-    app: App, watched: Watched, message: str | None, channel: str, language: str
-) -> Notice:
-    record = watched.record
-    rule, cadence = app.rules[record.kind], app.registry.cadences[record.kind]
-    for stage in cadence.stages:
-        for tell in stage.tell:
-            if rule.applies(stage, record) or message not in {None, rule.message(tell, record)}:
-                continue
-            people = rule.recipients(tell.role, record, watched.contacts)
-            if channel not in tell.by or not people:
-                continue
-            person = people[0]
-            by: Any = channel
-            return Notice(
-                uid=uuid.uuid4().hex,
-                kind=record.kind,
-                message=rule.message(tell, record),
-                channel=by,
-                recipient=Recipient(
-                    ref=person.ref,
-                    name=person.name,
-                    role=person.role or tell.role,
-                    address=person.address(by) or _nowhere(channel),
-                    language=language,
-                    time_zone=person.time_zone,
-                ),
-                items=(NoticeItem(record, stage.name),),
-                now=app.clock(),
-                list_url=f"{app.settings.base_url}/l/preview",
-                list_token="",
-                unsubscribe_url=f"{app.settings.base_url}/u/preview",
-            )
-    raise InputError(f"{record.ref} tells nobody by {channel}: see duewatch explain {record.ref}")
-
-
-def _nowhere(channel: str) -> str:
-    return "preview@example.com" if channel == "mail" else "+8613800138000"
 
 
 def _content(app: App, notice: Notice, ending: str) -> bytes:
@@ -319,7 +255,9 @@ def send_test_command(rule: str, address: str, language: str, yes: bool) -> None
         provider = next(iter(app.providers[channel].values()))
         if not yes:
             click.confirm(f"Send one {channel} to {clean} by {provider.name}?", abort=True)
-        notice = await _notice(app, kinds_of(app, rule)[0], None, channel, language)
+        from workers.previews import notice_of
+
+        notice = await notice_of(app, kinds_of(app, rule)[0], None, channel, language)
         recipient = replace(notice.recipient, address=clean, name=f"TEST {notice.recipient.name}")
         message = app.renderer.render(
             replace(notice, uid=uuid.uuid4().hex, recipient=recipient, now=app.clock())

@@ -209,8 +209,8 @@ def audit_command(limit: int, as_json: bool) -> None:
             return
         table(
             "",
-            ["when", "who", "did", "to", "reason"],
-            [(r.at, r.by, r.action, r.target, r.reason) for r in rows],
+            ["when", "who", "from", "did", "to", "reason"],
+            [(r.at, r.by, r.origin, r.action, r.target, r.reason) for r in rows],
         )
 
     with_core(work)

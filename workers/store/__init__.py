@@ -19,6 +19,7 @@ webhooks    whom to tell of states, what is still to be told
 tokens      who may ask by HTTP
 answers     what was answered to requests that may repeat
 lists       what is read page by page
+users       who signs in to the console, and who is signed in
 sources     how far each source was read, what it brought, its runs
 """
 
@@ -42,6 +43,7 @@ from workers.store.records import RecordStore
 from workers.store.relations import RelationStore
 from workers.store.sources import SourceStore
 from workers.store.tokens import TokenStore
+from workers.store.users import UserStore
 from workers.store.webhooks import WebhookStore
 
 
@@ -64,6 +66,7 @@ class Store:
         self.tokens = TokenStore(database)
         self.answers = Answers(database)
         self.lists = Lists(database)
+        self.users = UserStore(database)
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Store:

@@ -31,6 +31,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from workers.store.origin import present_origin
+
 
 class Instant(TypeDecorator[datetime]):
     """An aware UTC instant, to the microsecond. Refuses naive ones with ValueError."""
@@ -474,4 +476,6 @@ audit = Table(
     Column("action", String(40), nullable=False),
     Column("target", String(300), nullable=False),
     Column("reason", Text, nullable=False),
+    # The address it was asked from by HTTP; empty at the command line.
+    Column("origin", String(64), nullable=False, default=present_origin, server_default=""),
 )

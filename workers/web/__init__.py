@@ -2,6 +2,7 @@
 
 inbox home          pages for people        events callbacks    doors for programs
 links preferences   what signed links open
+sign_in sessions    who is signed in
 access problems     who may ask, and what is said when it goes wrong
 health              /healthz /readyz /metrics
 """
@@ -28,6 +29,8 @@ from workers.web.inbox import InboxViews
 from workers.web.links import LinkViews
 from workers.web.preferences import PreferenceViews
 from workers.web.problems import PAGES, REQUESTS, answer_safely
+from workers.web.sessions import Sessions
+from workers.web.sign_in import SignIn
 
 FIRST_REQUEST_S = 15.0
 """A connection that hasn't sent a whole request head by then is closed (slow-header attack)."""
@@ -39,7 +42,8 @@ STOP_S = 10.0
 
 def build_web(app: App) -> web.Application:
     """The server's routes. Run it with `serve`, which keeps paths out of logs and sets limits."""
-    access = Access(app.settings, app.store.tokens, app.clock)
+    sessions = Sessions(app.store.users, app.settings.console, app.clock, app.console_key)
+    access = Access(app.settings, app.store.tokens, app.clock, sessions)
     events, callbacks = Events(app), Callbacks(app)
     requests: Counter[tuple[str, str, str]] = Counter()
     health = Health(app, events, callbacks, requests)
@@ -49,6 +53,7 @@ def build_web(app: App) -> web.Application:
     built[PAGES] = Pages(console if console.is_dir() else TEMPLATES / "console")
     for part in (
         Home(app, access),
+        SignIn(app, access),
         InboxViews(app, access),
         LinkViews(app),
         PreferenceViews(app),

@@ -1,10 +1,11 @@
-"""Who may ask: the holder of a token, or, without one, whoever sits at this machine.
+"""Who may ask: the holder of a token, who is signed in, or else whoever sits at this machine.
 
 A request with a token is checked by it and may do what its scopes say (workers.tokens); the value
 of `web.api_token` is the administrator's. Where that isn't set, a request without any token must
 come from this machine (peer address), be meant for it (Host names it: a foreign name that leads
 here is DNS rebinding), and must not have been passed on by a proxy. A page of another site in a
-browser of this machine isn't whoever sits there (CSRF).
+browser of this machine isn't whoever sits there (CSRF). Once there are users, pages take who is
+signed in (workers.web.sessions), and this machine too has to sign in; programs never do.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
 from workers.settings import Settings
 from workers.store.tokens import TokenStore
 from workers.tokens import FORM, Scope, digest, standing
+from workers.users import SCOPES, Role
 from workers.web.problems import ProblemError
+from workers.web.sessions import Sessions
 
 NOTED_EVERY = timedelta(minutes=1)
 """How often it is written down at most that a token is in use."""
@@ -39,13 +43,14 @@ _NOBODY = digest("")
 class Caller:
     """Who asks. `id` tells callers apart, `name` is what the audit says of them.
 
-    `kinds` are those whose events it may send; None is every kind.
+    `kinds` are those whose events it may send; None is every kind. `role` is a user's.
     """
 
     id: str
     name: str
     scopes: frozenset[str]
     kinds: frozenset[str] | None = None
+    role: str = ""
 
     def may(self, scope: Scope | None) -> bool:
         """Whether the caller has a scope; None asks for none."""
@@ -58,11 +63,20 @@ HERE = Caller("here", "this machine", _ALL)
 
 
 class Access:
-    """Checks requests. `pages` lets browsers give the token as the password of any user."""
+    """Checks requests.
+
+    `pages` are for people: who is signed in, or gives the token as the password of any user. Others
+    are sent to where they can sign in.
+    """
 
     def __init__(
-        self, settings: Settings, tokens: TokenStore, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        tokens: TokenStore,
+        clock: Callable[[], datetime],
+        sessions: Sessions,
     ) -> None:
+        self.sessions = sessions
         secret = settings.web.api_token
         token = secret.get_secret_value() if secret is not None else ""
         # Compared by digest: constant time whatever the lengths are.
@@ -74,6 +88,8 @@ class Access:
         """Who asks. Raises ProblemError 400, 401 or 403 that says what to do."""
         _refuse_in_query(request)
         given = _bearer(request) or (_basic(request) if pages else None)
+        if pages and given is None and (user := await self._signed_in(request)):
+            return user
         if given is None and self._token is None:
             self._from_here(request)
             return HERE
@@ -84,6 +100,15 @@ class Access:
         if caller is None:
             raise _unknown(pages)
         return caller
+
+    async def _signed_in(self, request: web.Request) -> Caller | None:
+        found = await self.sessions.find(request)
+        if found is not None:
+            return Caller(found.mark, found.name, SCOPES[Role(found.role)], role=found.role)
+        if await self.sessions.needed():
+            asked = request.path_qs if request.method in {"GET", "HEAD"} else "/"
+            raise web.HTTPSeeOther(f"/sign-in?to={quote(asked, safe='')}")
+        return None
 
     async def _of_token(self, prefix: str, secret: str) -> Caller | None:
         row: Any = await self._tokens.find(prefix)
@@ -97,16 +122,6 @@ class Access:
         kinds = frozenset(row.kinds) if row.kinds is not None else None
         return Caller(prefix, f"token {row.name}"[:80], frozenset(row.scopes), kinds)
 
-    def check(self, request: web.Request, *, pages: bool) -> None:
-        """For pages of the administrator's: raises ProblemError 401 or 403 with the setting."""
-        _refuse_in_query(request)
-        if self._token is None:
-            self._from_here(request)
-            return
-        given = _bearer(request) or (_basic(request) if pages else None)
-        if given is None or not self._is_administrators(given):
-            raise _unknown(pages)
-
     def check_sender(self, request: web.Request) -> None:
         """For what changes something: refuses pages of other sites where no token is needed."""
         if self._token is not None or _bearer(request) is not None:
@@ -116,6 +131,16 @@ class Access:
         own = f"{request.scheme}://{request.host}"
         if site not in {"none", "same-origin"} or (origin is not None and origin != own):
             raise ProblemError("cross-site")
+
+    def check_page(self, request: web.Request) -> None:
+        """For forms of pages: refuses those that another site's page sends (CSRF)."""
+        site = request.headers.get("Sec-Fetch-Site", "same-origin").lower()
+        origin = request.headers.get("Origin")
+        if site != "same-origin" or (
+            # Behind a proxy the scheme is the proxy's: the host is what a page can't choose.
+            origin is not None and origin.partition("://")[2] != request.host
+        ):
+            raise ProblemError("cross-site", "Open the page here and send it from there.")
 
     def _is_administrators(self, given: str) -> bool:
         mark = hashlib.sha256(given.encode("utf-8", "replace")).digest()

@@ -10,7 +10,8 @@ from aiohttp import web
 from workers.app import App
 from workers.model import NotificationState
 from workers.render.pages import STATIC
-from workers.web.access import Access
+from workers.tokens import Scope
+from workers.web.access import Access, require
 from workers.web.problems import PAGES, page, reader_language
 
 
@@ -29,7 +30,8 @@ class Home:
         router.add_get("/robots.txt", self._robots)
 
     async def _show(self, request: web.Request) -> web.Response:
-        self._access.check(request, pages=True)
+        caller = await self._access.caller(request, pages=True)
+        require(caller, Scope.NOTIFICATIONS_READ)
         operations = self._app.store.operations
         states: Counter[str] = Counter()
         for (_, _, state), count in (await operations.counts()).items():
@@ -45,6 +47,9 @@ class Home:
             runs=await self._runs(reader_language(request)),
             kept=sum((await operations.kept_count()).values()),
             now=now,
+            user=caller.name if caller.role else "",
+            mark=self._access.sessions.form_mark(caller.id),
+            reads_mail=caller.may(Scope.PEOPLE_READ),
         )
 
     async def _runs(self, language: str) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from workers.app import App
 from workers.sms import count_parts
-from workers.web.access import Access
+from workers.tokens import Scope
+from workers.web.access import Access, require
 from workers.web.mails import Look, OpenedMail, framed, open_mail
 from workers.web.problems import page, reader_language
 
@@ -47,8 +48,13 @@ class InboxViews:
         router.add_get("/inbox/{uid}/source", self._source)
         router.add_get("/inbox/{uid}/files/{number}", self._file)
 
+    async def _let_in(self, request: web.Request) -> None:
+        caller = await self._access.caller(request, pages=True)
+        for scope in (Scope.NOTIFICATIONS_READ, Scope.PEOPLE_READ):
+            require(caller, scope)
+
     async def _list(self, request: web.Request) -> web.Response:
-        self._access.check(request, pages=True)
+        await self._let_in(request)
         return await self._page(request, None)
 
     async def _one(self, request: web.Request) -> web.Response:
@@ -129,7 +135,7 @@ class InboxViews:
         return {"bubbles": bubbles, "parts": sum(int(one["parts"]) for one in bubbles)}
 
     async def _row(self, request: web.Request) -> Any:
-        self._access.check(request, pages=True)
+        await self._let_in(request)
         uid = request.match_info["uid"]
         row = await self._app.store.inbox.one(uid) if _UID.fullmatch(uid) else None
         if row is None:

@@ -24,6 +24,7 @@ from workers.errors import (
 )
 from workers.render.pages import Pages
 from workers.store import is_away
+from workers.store.origin import ORIGIN
 from workers.web.problem_types import PROBLEM, PROBLEM_TYPES
 
 log = structlog.get_logger("web")
@@ -162,8 +163,11 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def answer_safely(request: web.Request, handler: Next) -> web.StreamResponse:
     """Outermost: every error becomes an answer, every answer has safe headers and is counted."""
+    ORIGIN.set(request.remote or "")
     try:
         answer = await handler(request)
+    except web.HTTPRedirection as error:
+        answer = web.Response(status=error.status, headers={"Location": error.headers["Location"]})
     except web.HTTPException as error:
         answer = _said(request, _of_http(error))
     except ProblemError as error:

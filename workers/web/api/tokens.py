@@ -77,6 +77,7 @@ class Done(Answer):
     action: str
     target: str
     reason: str
+    origin: str = Field(description="The address it was asked from; empty at the command line.")
 
 
 def _token(row: Any, now: Any) -> dict[str, Any]:

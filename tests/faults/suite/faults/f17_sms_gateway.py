@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ PATIENCE_S = 5
 """Retry-After of a 429."""
 HEARD_S = 3.0
 """By then all workers know of it, and what was on its way has gone."""
+TIMEOUT_S, LATE_S = 3.0, 6.0
+"""How long a worker waits for an answer; by when it has given up and parked the message."""
 REPORTS = ("sent", "delivered", "delivered")
 STRANGERS = 20
 PRICE, MOST = 70_000, 10_000_000
@@ -40,13 +43,13 @@ async def trouble(trial: Trial) -> None:
         {**asked, "status": 503, "headers": {"Retry-After": "1"}, "times": few},
         {**asked, "status": 500, "keep": False},
         {"verb": "SMS", "do": "rst", "keep": False, "share": 0.03},
-        {"verb": "SMS", "do": "hang", "keep": True, "share": 0.03},
+        {"verb": "SMS", "do": "hang", "keep": True, "share": 0.06 if trial.short else 0.03},
         {"verb": "SMS", "do": "usual", "after_s": 1.0, "share": 0.1},
     ]
     settings = {
         "public_url": f"http://127.0.0.1:{port}",
         "delivery": {"first_retry_s": 2, "breaker_open_s": 1, "breaker_longest_s": 4},
-        "providers": {"twilio": {"timeout_s": 3}},
+        "providers": {"twilio": {"timeout_s": TIMEOUT_S}},
     }
     async with trial.world(settings=settings) as world:
         await world.load(trial.n, sms_share=1.0)
@@ -77,6 +80,7 @@ async def trouble(trial: Trial) -> None:
         trial.require("unknown ≤ answers lost", found["UNKNOWN"] <= doubtful, found["UNKNOWN"])
         trial.require("copies 0", found.extra == 0, found.extra)
         trial.require("a report came before its answer", reporter.early > 0, reporter.early)
+        trial.require("a report came once no answer had", reporter.late > 0, reporter.late)
         trial.require("all reports were taken", not reporter.refused, reporter.refused[:5])
         trial.require("delivered = taken, by reports", ends["delivered"] == found.taken, ends)
         trial.require(f"parked = {lost}, never taken", ends.get("parked", 0) == lost, ends)
@@ -96,13 +100,18 @@ def _too_soon(world: World) -> tuple[int, int]:
 
 
 class Reporter:
-    """The carrier: reports on what was taken, as soon as it was, in any order and twice."""
+    """The carrier: reports on what was taken, in any order and twice.
+
+    On every other message as soon as it was taken; on the rest once whoever waited for an answer
+    has given up, so that what is parked by then is settled by its report alone.
+    """
 
     def __init__(self, trial: Trial, world: World) -> None:
         self._rng, self._world = trial.rng, world
-        self.told = self.early = self.forged = 0
+        self.told = self.early = self.late = self.forged = 0
         self.refused: list[int] = []
         self._seen = 0
+        self._waiting: list[dict[str, Any]] = []
 
     async def go_on(self) -> None:
         """Reports for ever on what is taken."""
@@ -115,6 +124,9 @@ class Reporter:
         """Reports on the rest, on strangers, and once with a forged signature."""
         async with aiohttp.ClientSession() as client:
             await self._round(client)
+            while self._waiting:
+                await asyncio.sleep(0.2)
+                await self._round(client)
             taken = [one for one in self._lines() if one["verb"] == "SMS" and one["kept"]]
             url = taken[0]["callback"]
             strange = url.partition("?")[0] + "?uid=" + "f" * 32
@@ -133,10 +145,24 @@ class Reporter:
         for one in fresh:
             if one["verb"] != "SMS" or not one["kept"]:
                 continue
-            for status in self._rng.sample(REPORTS, len(REPORTS)):
-                await self._post(client, one["callback"], one["sid"], status)
-            answered = {line["key"] for line in self._lines() if line["verb"] == "REPLY"}
-            self.early += one["key"] not in answered
+            if self._rng.random() < 0.5:
+                self._waiting.append(one)
+                continue
+            await self._report(client, one)
+            self.early += one["key"] not in self._answered()
+        given_up = time.time() - LATE_S  # the sink's own clock, on this machine
+        late = [one for one in self._waiting if one["t"] < given_up]
+        for one in late:
+            self._waiting.remove(one)
+            self.late += one["key"] not in self._answered()
+            await self._report(client, one)
+
+    def _answered(self) -> set[str]:
+        return {line["key"] for line in self._lines() if line["verb"] == "REPLY"}
+
+    async def _report(self, client: aiohttp.ClientSession, one: dict[str, Any]) -> None:
+        for status in self._rng.sample(REPORTS, len(REPORTS)):
+            await self._post(client, one["callback"], one["sid"], status)
 
     async def _post(self, client: aiohttp.ClientSession, url: str, sid: str, status: str) -> None:
         form = [("MessageSid", sid), ("MessageStatus", status)]
