@@ -209,7 +209,7 @@ async def test_the_last_administrator_stays(tmp_path: Path, clock: FakeClock) ->
         ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, ""),
         ({"Origin": "https://evil.example"}, ""),
         ({"Sec-Fetch-Site": "same-site"}, ""),
-        ({"Origin": "null"}, ""),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, ""),
         ({}, "0" * 32),
     ],
 )

@@ -134,9 +134,10 @@ class Access:
 
     def check_page(self, request: web.Request) -> None:
         """For forms of pages: refuses those that another site's page sends (CSRF)."""
-        site = request.headers.get("Sec-Fetch-Site", "same-origin").lower()
-        origin = request.headers.get("Origin")
-        if site != "same-origin" or (
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        if origin == "null" and site is not None:
+            origin = None  # our pages send no referrer, and browsers leave the origin out with it
+        if site not in {None, "same-origin"} or (
             # Behind a proxy the scheme is the proxy's: the host is what a page can't choose.
             origin is not None and origin.partition("://")[2] != request.host
         ):
