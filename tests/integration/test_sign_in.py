@@ -116,6 +116,7 @@ async def test_with_users_each_page_leads_to_the_sign_in_and_back(
         home = await browser.get("/")
         assert home.status == 200
         assert "Signed in as viewer" in home.text
+        assert 'href="/inbox"' not in home.text, "what a viewer may not open isn't offered"
         out = await browser.post("/sign-out", {"mark": await browser.mark("/")})
         assert out.headers["Location"] == "/sign-in"
         assert (await browser.get("/")).status == 303
