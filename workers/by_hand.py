@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from schedules.fields import BEIJING
 from schedules.rule import Record, State
+from workers.addresses import address_of
 from workers.app import App
 from workers.core import Core
 from workers.envelope import Sender
@@ -117,9 +118,12 @@ async def _go_on(core: Core, record: Record) -> None:
 # --- notifications and providers ----------------------------------------------------------------
 
 
-async def move(app: App, uid: str, action: Move, by: str, reason: str) -> Row[Any]:
+async def move(
+    app: App, uid: str, action: Move, by: str, reason: str, *, after: timedelta = timedelta(0)
+) -> Row[Any]:
     """Retries, releases or cancels a notification. Ring the bell once all are moved.
 
+    What is sent is sent `after` that time at the earliest, so that it may be undone until then.
     Raises UnknownThingError, InputError when `uid` is the beginning of several, StateError when
     the action doesn't fit its state.
     """
@@ -130,7 +134,44 @@ async def move(app: App, uid: str, action: Move, by: str, reason: str) -> Row[An
             f"notification {whole.row.uid[:8]} is {whole.row.state}: "
             f"{action} takes what is {' or '.join(sorted(only))}"
         )
-    return await app.store.operations.move(whole.row.uid, to, by, action, reason, app.clock())
+    now = app.clock()
+    return await app.store.operations.move(
+        whole.row.uid, to, by, action, reason, now, not_before=now + after
+    )
+
+
+async def undo(app: App, uid: str, state: str, by: str, reason: str) -> bool:
+    """Puts a notification that was retried or released back into its `state`, if it still waits.
+
+    Returns whether it did. Raises UnknownThingError.
+    """
+    whole = await app.store.operations.whole(uid)
+    if whole.row.state != _S.PENDING:
+        return False
+    try:
+        await app.store.operations.move(
+            uid, NotificationState(state), by, "undo", reason, app.clock()
+        )
+    except StateError:
+        return False  # a worker was quicker
+    return True
+
+
+async def resend(app: App, uid: str, address: str, by: str, reason: str) -> Row[Any]:
+    """Has a notification sent, or sent again, to another address while its records are open.
+
+    Raises UnknownThingError, InputError for an address of another channel, StateError while it may
+    still go to the first one, and for an address that isn't to be written to.
+    """
+    whole = await app.store.operations.whole(uid)
+    channel, clean = address_of(address)
+    if channel != whole.row.channel:
+        raise InputError(
+            f"address {address!r}: a notification by {whole.row.channel} needs another"
+        )
+    if reason_not := await app.store.operations.suppressed(channel, clean, whole.row.kind):
+        raise StateError(f"{clean} isn't written to: {reason_not}: lift the suppression first")
+    return await app.store.operations.divert(whole.row.uid, clean, by, reason, app.clock())
 
 
 async def refuse_while_shut(app: App) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
@@ -16,6 +16,7 @@ import phonenumbers
 import structlog
 
 from schedules.planner import Circumstances, Step, Told, Verdict, plan
+from schedules.rule import State
 from workers import traces
 from workers.errors import TemplateError
 from workers.links import Links
@@ -128,7 +129,7 @@ class LastLook:
                 verdicts = [
                     (
                         line,
-                        _last_word(line, one.row.address, watched, broken, now, around, paused),
+                        _last_word(line, one.row, watched, broken, now, around, paused),
                     )
                     for line in lines.get(one.id, [])
                 ]
@@ -184,7 +185,9 @@ class LastLook:
         }
         if not keep:
             reasons = "; ".join(dict.fromkeys(dropped.values()))
-            return Settled(one, f"moot: {reasons}", S.CANCELLED, dropped=dropped)
+            # What went to the first address was told: its places stay taken.
+            places = {} if one.row.diverted else dropped
+            return Settled(one, f"moot: {reasons}", S.CANCELLED, dropped=places)
         if one.row.channel == "sms" and (limit := self._sms_limit(one.row, recent, now)):
             return limit if isinstance(limit, Settled) else Settled(one, limit[0], until=limit[1])
         items = [watched[line.record_id] for line in keep]
@@ -263,7 +266,7 @@ class LastLook:
 
 def _last_word(
     line: Row[Any],
-    address: str,
+    row: Row[Any],
     watched: Mapping[int, Watched],
     broken: Mapping[int, str],
     now: datetime,
@@ -285,13 +288,20 @@ def _last_word(
     for step in planned.steps:
         if step.contact is None or Told(step.stage, step.channel, step.contact.ref) != this:
             continue
-        if step.verdict is Verdict.DUE and step.contact.address(step.channel) != address:
+        if row.diverted:
+            # A person wished it, to an address of their own: it holds while the record is open.
+            return replace(step, verdict=Verdict.DUE) if _is_open(one) else step
+        if step.verdict is Verdict.DUE and step.contact.address(step.channel) != row.address:
             return "the contact's address has changed"
         return step
     state = one.record.assessment
     if state.state != "open":
         return f"the record is {state.state}: {state.why}"
     return "the stage isn't told to this contact any more"
+
+
+def _is_open(one: Watched) -> bool:
+    return bool(one.record.assessment.state == State.OPEN)
 
 
 def _is_due(said: Step | str) -> TypeGuard[Step]:

@@ -95,7 +95,7 @@ async def fits(password: str, kept: str | None) -> bool:
     against = kept or await _nobodys()
     loop = asyncio.get_running_loop()
     right = await loop.run_in_executor(_AT_A_TIME, _verified, against, password[:LONGEST])
-    return right and kept is not None
+    return right and bool(kept)
 
 
 def _verified(kept: str, password: str) -> bool:

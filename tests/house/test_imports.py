@@ -36,7 +36,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
     # what operators see and change, by the command line and by HTTP alike
     frozenset({"by_hand", "shown", "tokens", "wishes", "previews"}),
-    frozenset({"users"}),  # what a role may do is said in the scopes of tokens
+    # what a role may do is said in the scopes of tokens; long work begun from a page
+    frozenset({"users", "jobs"}),
+    frozenset({"bulk", "exports"}),  # what jobs do: many moves, whole tables
     frozenset({"web"}),  # the network's door
 )  # what is named nowhere here (cli, demo) is the ground floor's door: it may import all
 NEIGHBOURS = {

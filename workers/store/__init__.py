@@ -21,6 +21,8 @@ answers     what was answered to requests that may repeat
 lists       what is read page by page
 users       who signs in to the console, and who is signed in
 sources     how far each source was read, what it brought, its runs
+jobs        long work begun from a page
+pulse       what went out lately, and why some failed
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ from workers.store.effects import Effects
 from workers.store.engine import Database
 from workers.store.faults import is_away, is_deadlock
 from workers.store.inbox import InboxPages
+from workers.store.jobs import JobStore
 from workers.store.limits import Limits
 from workers.store.lists import Lists
 from workers.store.operations import Operations
 from workers.store.outbox import Outbox
 from workers.store.preferences import PreferenceStore
+from workers.store.pulse import Pulse
 from workers.store.records import RecordStore
 from workers.store.relations import RelationStore
 from workers.store.sources import SourceStore
@@ -67,6 +71,8 @@ class Store:
         self.answers = Answers(database)
         self.lists = Lists(database)
         self.users = UserStore(database)
+        self.jobs = JobStore(database)
+        self.pulse = Pulse(database)
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool = True) -> Store:

@@ -1,10 +1,21 @@
-"""The tables of the console: who signs in, and who is signed in."""
+"""The tables of the console: who signs in, who is signed in, and long work begun from a page."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+)
 
-from workers.store.tables import Id, Instant, metadata
+from workers.store.tables import Id, Instant, Json, metadata
 
 users = Table(
     "users",
@@ -42,4 +53,34 @@ sign_in_failures = Table(
     Column("key", String(120), nullable=False),
     Column("at", Instant, nullable=False),
     Index("ix_sign_in_failures_key", "key", "at"),
+)
+
+# Long work begun from a page: each process does its own and says how far it is; all may see it.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("uid", String(32), nullable=False, unique=True),
+    # scan, sync, import, move, export
+    Column("kind", String(20), nullable=False),
+    # What it is about: the words of its title are filled in with it.
+    Column("about", Json, nullable=False),
+    Column("by", String(80), nullable=False),
+    # running, done, failed or ended (by a person); one that says nothing any more is lost
+    Column("state", String(10), nullable=False),
+    Column("done", Integer, nullable=False, default=0),
+    # Empty until it is known how much there is.
+    Column("total", Integer),
+    Column("detail", Text, nullable=False, default=""),
+    Column("counts", Json, nullable=False),
+    # What it changed and from which state, as far as it can be undone.
+    Column("changed", Json, nullable=False),
+    Column("wished_end", Boolean, nullable=False, default=False, server_default=false()),
+    Column("file_name", String(200)),
+    Column("file", LargeBinary),
+    Column("began_at", Instant, nullable=False),
+    # When it last said how far it is.
+    Column("said_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("ix_jobs_began_at", "began_at"),
 )

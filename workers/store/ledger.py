@@ -303,9 +303,10 @@ def _equations(window: _Window) -> list[_Equation]:
             "duewatch list --state accepted",
         ),
         _Equation(
-            "nothing cancelled or suppressed was accepted",
+            "nothing cancelled or suppressed was accepted, but for what was sent elsewhere too",
             number.where(
                 after,
+                notifications.c.diverted.is_(False),
                 notifications.c.state.in_([S.CANCELLED, S.SUPPRESSED]),
                 exists().where(accepted),
             ),

@@ -30,6 +30,8 @@ from workers.store.tables import (
 )
 
 S = NotificationState
+DIVERTED_FROM = frozenset({S.FAILED, S.SUPPRESSED, S.PARKED, S.ACCEPTED, S.DELIVERED})
+"""States from which a person may have a notification sent to another address."""
 UNKNOWN = "unknown"
 """A filter, not a state: the last attempt's outcome isn't known."""
 
@@ -200,9 +202,16 @@ class Operations(Ledger):
             return list(await connection.execute(statement))
 
     async def move(
-        self, uid: str, to: NotificationState, by: str, action: str, reason: str, now: datetime
+        self,
+        uid: str,
+        to: NotificationState,
+        by: str,
+        action: str,
+        reason: str,
+        now: datetime,
+        not_before: datetime | None = None,
     ) -> Row[Any]:
-        """An operator's move: retry and release to pending, cancel to cancelled.
+        """An operator's move: retry and release to pending, cancel to cancelled, undo back.
 
         Raises UnknownThingError, and StateError when the move isn't legal from where it stands.
         """
@@ -222,8 +231,8 @@ class Operations(Ledger):
                 .where(notifications.c.id == row.id)
                 .values(
                     state=to,
-                    reason=reason if to is S.CANCELLED else "",
-                    not_before=now,
+                    reason="" if to is S.PENDING else reason,
+                    not_before=not_before or now,
                     lease_until=None,
                     # A worker that claimed it a moment ago must not begin.
                     fence=notifications.c.fence + 1,
@@ -231,6 +240,44 @@ class Operations(Ledger):
                 )
             )
             await self.note(connection, by, action, f"notification {row.uid}", reason, now)
+            return row
+
+    async def divert(self, uid: str, address: str, by: str, reason: str, now: datetime) -> Row[Any]:
+        """Has a notification sent, or sent again, to another address; returns it as it was.
+
+        Raises UnknownThingError, and StateError while it may still go to the first one.
+        """
+        found = (await self.whole(uid)).row
+        async with self.database.write() as connection:
+            row = (
+                await connection.execute(
+                    select(notifications).where(notifications.c.id == found.id).with_for_update()
+                )
+            ).one()
+            if S(row.state) not in DIVERTED_FROM:
+                raise StateError(
+                    f"notification {row.uid[:8]} is {row.state}: it can be sent elsewhere once it "
+                    f"is {', '.join(sorted(DIVERTED_FROM))}"
+                )
+            await connection.execute(
+                update(notifications)
+                .where(notifications.c.id == row.id)
+                .values(
+                    state=S.PENDING,
+                    address=address,
+                    diverted=True,
+                    reason="",
+                    not_before=now,
+                    lease_until=None,
+                    fence=notifications.c.fence + 1,
+                    # A late report on the first one says nothing of this one.
+                    reference=None,
+                    accepted_at=None,
+                    avoid=None,
+                    changed_at=now,
+                )
+            )
+            await self.note(connection, by, "resend", f"notification {row.uid}", reason, now)
             return row
 
     async def kept(self, limit: int = 200, before: int | None = None) -> list[Row[Any]]:
@@ -350,6 +397,18 @@ class Operations(Ledger):
                     select(suppressions).order_by(suppressions.c.id.desc()).limit(limit)
                 )
             )
+
+    async def suppressed(self, channel: str, address: str, kind: str) -> str:
+        """Why an address isn't written to by a rule; "" where it is."""
+        async with self.database.read() as connection:
+            found = await connection.execute(
+                select(suppressions.c.reason).where(
+                    suppressions.c.channel == channel,
+                    suppressions.c.address == address,
+                    suppressions.c.kind.in_(["*", kind]),
+                )
+            )
+            return str(found.scalar() or "")
 
     async def unsubscribed(self, kind: str) -> frozenset[tuple[str, str]]:
         """(channel, address) pairs that don't want this kind any more."""

@@ -257,6 +257,8 @@ notifications = Table(
     Column("link_until", Instant, nullable=False),
     # A day's digest of one person: `<contact>|<address>|<instant>`; scans of all rules add to it.
     Column("digest_key", String(500)),
+    # Sent to another address by hand: that isn't the contact's, and needn't be.
+    Column("diverted", Boolean, nullable=False, default=False, server_default=false()),
     # The trace it belongs to (W3C Trace Context), where traces are on.
     Column("traceparent", String(55)),
     Column("created_at", Instant, nullable=False),
