@@ -1,11 +1,13 @@
-"""The server's own pages: the inbox, the landing page, and the short ones behind signed links.
+"""The server's short pages: the inbox, signing in, and what signed links open.
 
 templates/console/ holds them: `*.html`, one `<language>.toml` of words each, and what is served as
-it is (`console.css`, `icon.svg`). A language is a file of words with the keys of en.toml.
+it is (STATIC). A language is a file of words with the keys of en.toml. The console's own pages are
+in `pages/` there (workers.render.console).
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import tomllib
@@ -24,7 +26,14 @@ from schedules.fields import BEIJING
 from workers.errors import TemplateError
 
 FALLBACK: Final = "en"
-STATIC: Final[Mapping[str, str]] = {"console.css": "text/css", "icon.svg": "image/svg+xml"}
+STATIC: Final[Mapping[str, tuple[str, str]]] = {
+    "console.css": ("console.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+    "pages.css": ("pages.css", "text/css"),
+    "pages.js": ("pages.js", "text/javascript"),
+    "htmx.js": ("vendor/htmx.js", "text/javascript"),
+}
+"""What is served as it is: its file in the folder, and its type."""
 _PREFERENCE = re.compile(
     r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.\d{1,3})?))?\s*"
 )
@@ -44,8 +53,10 @@ class Pages:
                     f"console/{language}.toml: {', '.join(sorted(odd))}: en.toml and this file "
                     "must have the same keys"
                 )
-        self.static = {name: (folder / name).read_bytes() for name in STATIC}
+        self.static = {name: (folder / path).read_bytes() for name, (path, _) in STATIC.items()}
+        self.packed = {name: gzip.compress(c, 9, mtime=0) for name, c in self.static.items()}
         marks = {n: hashlib.sha256(c).hexdigest()[:12] for n, c in self.static.items()}
+        self.addresses = {name: f"/static/{name}?v={mark}" for name, mark in marks.items()}
         self._environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(folder, encoding="utf-8"),
             autoescape=True,
@@ -54,9 +65,7 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals["static"] = {
-            name: f"/static/{name}?v={mark}" for name, mark in marks.items()
-        }
+        self._environment.globals["static"] = self.addresses
         self._environment.filters.update(
             fill=_fill, counted=_counted, size=_size, moment=_moment, short=_short, ago=_ago
         )

@@ -1,9 +1,10 @@
 """The network's door: inbox, signed pages, events, status reports, health and metrics.
 
-inbox home          pages for people        events callbacks    doors for programs
+console inbox       pages for people        events callbacks    doors for programs
 links preferences   what signed links open
 sign_in sessions    who is signed in
 access problems     who may ask, and what is said when it goes wrong
+statics             what all pages share
 health              /healthz /readyz /metrics
 """
 
@@ -22,15 +23,16 @@ from workers.web.access import Access
 from workers.web.api import Api
 from workers.web.api._operation import Doors
 from workers.web.callbacks import Callbacks
+from workers.web.console import Console
 from workers.web.events import MAX_BODY_BYTES, Events
 from workers.web.health import Health
-from workers.web.home import Home
 from workers.web.inbox import InboxViews
 from workers.web.links import LinkViews
 from workers.web.preferences import PreferenceViews
 from workers.web.problems import PAGES, REQUESTS, answer_safely
 from workers.web.sessions import Sessions
 from workers.web.sign_in import SignIn
+from workers.web.statics import Statics
 
 FIRST_REQUEST_S = 15.0
 """A connection that hasn't sent a whole request head by then is closed (slow-header attack)."""
@@ -49,10 +51,13 @@ def build_web(app: App) -> web.Application:
     health = Health(app, events, callbacks, requests)
     built = web.Application(middlewares=[answer_safely], client_max_size=MAX_BODY_BYTES)
     built[REQUESTS] = requests
-    console = (app.settings.templates or TEMPLATES) / "console"
-    built[PAGES] = Pages(console if console.is_dir() else TEMPLATES / "console")
+    own = (app.settings.templates or TEMPLATES) / "console"
+    folder = own if (own / "pages").is_dir() else TEMPLATES / "console"
+    pages = built[PAGES] = Pages(folder)
+    console = Console(app, access, folder, pages)
     for part in (
-        Home(app, access),
+        Statics(),
+        console,
         SignIn(app, access),
         InboxViews(app, access),
         LinkViews(app),
@@ -63,6 +68,7 @@ def build_web(app: App) -> web.Application:
         part.add_to(built.router)
 
     async def finish(_: web.Application) -> None:
+        await console.close()
         await events.scans.finish()
         await health.close()
 

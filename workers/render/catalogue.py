@@ -1,0 +1,88 @@
+"""What the console says in each language: gettext catalogues, read as they are written.
+
+English is what stands in the templates and the code. Another language is a folder of `.po` files
+under templates/console/locale, named as gettext names it (`zh_CN`); a file each area of the
+console, so that each can be translated alone. Nothing is compiled.
+"""
+
+from __future__ import annotations
+
+import gettext
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from babel.messages.pofile import PoFileError, read_po
+
+from workers.errors import TemplateError
+
+SOURCE: Final = "en"
+"""The language that texts are written in."""
+_CONTEXT = "{}\x04{}"  # as gettext joins a context and a text
+
+
+class Catalogue(gettext.NullTranslations):
+    """The texts of one language. What has no translation is said in English."""
+
+    def __init__(self, language: str, texts: Mapping[str, tuple[str, ...]], plural: str) -> None:
+        """`texts` are the forms by text, `plural` is the expression that chooses among them."""
+        super().__init__()
+        self.language = language
+        self._texts = texts
+        self._which = gettext.c2py(plural)
+
+    def gettext(self, message: str) -> str:
+        """The text in this language."""
+        return self._texts.get(message, (message,))[0]
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        """The form for a number."""
+        forms = self._texts.get(msgid1)
+        if forms is None:
+            return msgid1 if n == 1 else msgid2
+        return forms[min(self._which(n), len(forms) - 1)]
+
+    def pgettext(self, context: str, message: str) -> str:
+        """The text where the same English means several things."""
+        return self._texts.get(_CONTEXT.format(context, message), (message,))[0]
+
+    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:
+        """The form for a number, of a text with a context."""
+        key = _CONTEXT.format(context, msgid1)
+        return self.ngettext(key, msgid2, n) if key in self._texts else (msgid1, msgid2)[n != 1]
+
+
+def read_catalogues(folder: Path) -> dict[str, Catalogue]:
+    """The catalogues by BCP 47 tag, English among them.
+
+    Raises TemplateError naming the file when one can't be read, or says a text otherwise than
+    another file does.
+    """
+    found = {SOURCE: Catalogue(SOURCE, {}, "n != 1")}
+    places = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for place in places:
+        language = place.name.replace("_", "-")
+        texts: dict[str, tuple[str, ...]] = {}
+        plural = "0"
+        for path in sorted(place.glob("*.po")):
+            plural = _read(path, place.name, texts)
+        found[language] = Catalogue(language, texts, plural)
+    return found
+
+
+def _read(path: Path, locale: str, texts: dict[str, tuple[str, ...]]) -> str:
+    where = f"console/locale/{path.parent.name}/{path.name}"
+    try:
+        with path.open("rb") as file:
+            catalogue = read_po(file, locale=locale, abort_invalid=True)
+    except (OSError, ValueError, PoFileError) as error:
+        raise TemplateError(f"{where} can't be read: {error}") from None
+    for message in catalogue:
+        text = message.id[0] if isinstance(message.id, tuple | list) else message.id
+        forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
+        if not text or not all(forms):
+            continue
+        key = _CONTEXT.format(message.context, text) if message.context else str(text)
+        if texts.setdefault(key, tuple(forms)) != tuple(forms):
+            raise TemplateError(f"{where}: {text!r} is said otherwise in another file")
+    return catalogue.plural_expr
