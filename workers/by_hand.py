@@ -18,7 +18,7 @@ from workers.events import EventResult, read_json
 from workers.intake import Intake
 from workers.model import NotificationState
 from workers.restore import Gate
-from workers.store import Row
+from workers.store import Row, operations
 from workers.store.quarantine import BY_HTTP, MAX_KEPT_BYTES, Quarantine
 from workers.tasks import read_event
 
@@ -30,6 +30,7 @@ MOVES: Final[Mapping[Move, tuple[NotificationState, frozenset[NotificationState]
     "cancel": (_S.CANCELLED, frozenset({_S.PENDING, _S.PARKED})),
 }
 """What becomes of a notification, and from which states."""
+DIVERTED_FROM: Final = operations.DIVERTED_FROM
 
 
 # --- records ------------------------------------------------------------------------------------

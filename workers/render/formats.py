@@ -84,6 +84,10 @@ class Formats:
             return "–"
         return self._time(at, self._written(at, self._say(MOMENT)))
 
+    def plain(self, at: datetime) -> str:
+        """Day and time as text, for sentences."""
+        return self._written(at, self._say(MOMENT))
+
     def ago(self, at: datetime | None, now: datetime) -> Markup | str:
         """How long ago, or in how long, with the moment in the tooltip; a dash for none."""
         if at is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, exists, func, select, update
+from sqlalchemy import Row, Select, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.errors import InputError, StateError, UnknownThingError
@@ -75,6 +75,7 @@ class Operations(Ledger):
         channel: str | None = None,
         address: str | None = None,
         contact: str | None = None,
+        text: str | None = None,
         record_id: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -83,6 +84,7 @@ class Operations(Ledger):
     ) -> list[Row[Any]]:
         """Notifications, newest first; `before` is the last id seen. `state` may be "unknown".
 
+        `text` is part of the recipient's name or address.
         It was planned from `since` up to, not including, `until`.
         """
         statement: Select[Any] = select(
@@ -108,6 +110,9 @@ class Operations(Ledger):
         ):
             if value is not None:
                 statement = statement.where(column == value)
+        if text is not None:
+            who = (notifications.c.name, notifications.c.address)
+            statement = statement.where(or_(*(c.icontains(text, autoescape=True) for c in who)))
         if since is not None:
             statement = statement.where(notifications.c.created_at >= since)
         if until is not None:

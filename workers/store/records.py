@@ -347,13 +347,15 @@ class RecordStore:
         partner: str | None = None,
         ref: str | None = None,
         text: str | None = None,
+        people: bool = False,
         after: int = 0,
         limit: int = 100,
     ) -> list[Row[Any]]:
         """Records by kind, state and partner, oldest first; `after` is the last id seen.
 
         `text` is part of a ref, of the reason of a state, or of a partner's ref or name, in
-        whatever case.
+        whatever case; with `people` it may also be a mail address or number: of the record's
+        customer, or of one of its partner's contacts.
         """
         statement: Select[Any] = select(records).where(records.c.id > after)
         for column, value in (
@@ -367,15 +369,16 @@ class RecordStore:
         if text is not None:
             name = partners.c.data["name"].as_string()
             named = select(partners.c.ref).where(name.icontains(text, autoescape=True))
-            statement = statement.where(
-                or_(
-                    *(
-                        column.icontains(text, autoescape=True)
-                        for column in (records.c.ref, records.c.partner, records.c.why)
-                    ),
-                    records.c.partner.in_(named),
-                )
-            )
+            fits = [
+                *(
+                    column.icontains(text, autoescape=True)
+                    for column in (records.c.ref, records.c.partner, records.c.why)
+                ),
+                records.c.partner.in_(named),
+            ]
+            if people and _may_be_address(text):
+                fits.extend(_of_person(text.replace(" ", "")))
+            statement = statement.where(or_(*fits))
         async with self.database.read() as connection:
             return list(await connection.execute(statement.order_by(records.c.id).limit(limit)))
 
@@ -411,11 +414,40 @@ class RecordStore:
         async with self.database.read() as connection:
             return {(row[0], row[1]): row[2] for row in await connection.execute(statement)}
 
+    async def next_due(self, kind: str) -> datetime | None:
+        """When the next of a kind's open records falls due, or did."""
+        async with self.database.read() as connection:
+            found = await connection.execute(
+                select(records.c.next_due_at)
+                .where(_open(kind), records.c.next_due_at.is_not(None))
+                .order_by(records.c.next_due_at)
+                .limit(1)
+            )
+            value: datetime | None = found.scalar()
+            return value
+
     async def partner_count(self) -> int:
         """How many partners have records."""
         async with self.database.read() as connection:
             found = await connection.execute(select(func.count(distinct(records.c.partner))))
             return int(found.scalar_one())
+
+
+def _may_be_address(text: str) -> bool:
+    return "@" in text or sum(c.isdigit() for c in text) >= 7
+
+
+def _of_person(text: str) -> list[Any]:
+    """Conditions: the customer's address or number, or that of a contact of the partner."""
+
+    def says(data: Any, *names: str) -> list[Any]:
+        return [data[name].as_string().icontains(text, autoescape=True) for name in names]
+
+    theirs = select(contacts.c.partner).where(or_(*says(contacts.c.data, "mail", "mobile")))
+    return [
+        *says(records.c.data, "customer_mail", "customer_mobile"),
+        records.c.partner.in_(theirs),
+    ]
 
 
 def _open(kind: str) -> Any:

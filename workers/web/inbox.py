@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -18,19 +18,21 @@ from workers.app import App
 from workers.sms import count_parts
 from workers.tokens import Scope
 from workers.web.access import Access, require
-from workers.web.mails import Look, OpenedMail, framed, open_mail
-from workers.web.problems import page, reader_language
+from workers.web.mails import (
+    FRAME_POLICY,
+    LINKS_LEAD_OUT,
+    Look,
+    OpenedMail,
+    framed,
+    open_mail,
+)
+from workers.web.problems import download, page, reader_language
 
 PAGE = 50
 MAX_SHOWN = 200_000
 """Characters of a source that the page shows; the file has all."""
 VIEWS = ("html", "text", "headers", "source")
 _UID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LINKS_LEAD_OUT = "allow-popups allow-popups-to-escape-sandbox"
-_FRAME_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; "
-    f"base-uri 'none'; frame-ancestors 'self'; sandbox {_LINKS_LEAD_OUT}"
-)
 
 
 class InboxViews:
@@ -153,13 +155,13 @@ class InboxViews:
         return web.Response(
             text=framed(mail.html, _look(request.query)),
             content_type="text/html",
-            headers={"Content-Security-Policy": _FRAME_POLICY},
+            headers={"Content-Security-Policy": FRAME_POLICY},
         )
 
     async def _source(self, request: web.Request) -> web.Response:
         row = await self._row(request)
         suffix = "eml" if row.channel == "mail" else "txt"
-        return _download(row.source, f"{row.uid}.{suffix}", "text/plain")
+        return download(row.source, f"{row.uid}.{suffix}")
 
     async def _file(self, request: web.Request) -> web.Response:
         number = request.match_info["number"]
@@ -167,18 +169,7 @@ class InboxViews:
         if not re.fullmatch(r"[0-9]{1,4}", number) or int(number) >= len(mail.files):
             raise web.HTTPNotFound
         file = mail.files[int(number)]
-        return _download(file.content, file.name, "application/octet-stream")
-
-
-def _download(content: bytes, name: str, media: str) -> web.Response:
-    return web.Response(
-        body=content,
-        content_type=media,
-        headers={
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-        },
-    )
+        return download(file.content, file.name)
 
 
 def _mail_values(request: web.Request, row: Any, filters: Mapping[str, str]) -> Mapping[str, Any]:
@@ -210,7 +201,7 @@ def _mail_values(request: web.Request, row: Any, filters: Mapping[str, str]) -> 
         ],
         **state,
         "frame": f"{base}/frame?look={state['look']}",
-        "sandbox": _LINKS_LEAD_OUT,
+        "sandbox": LINKS_LEAD_OUT,
         "download": f"{base}/source",
         "views": [(name, with_(view=name)) for name in VIEWS],
         "widths": [(name, with_(view="html", width=name)) for name in ("360", "full")],

@@ -11,6 +11,12 @@ from email.message import EmailMessage
 from typing import Literal
 
 Look = Literal["light", "dark", "own"]
+LINKS_LEAD_OUT = "allow-popups allow-popups-to-escape-sandbox"
+"""What a frame with a mail may do: nothing but open what is clicked, outside."""
+FRAME_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; "
+    f"base-uri 'none'; frame-ancestors 'self'; sandbox {LINKS_LEAD_OUT}"
+)
 _DARK = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
 _CID = re.compile(r"cid:([\w.@+-]+)")
 _SHOWN = ("image/png", "image/jpeg", "image/gif")

@@ -7,6 +7,7 @@ follow from the declaration.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import importlib
 import pkgutil
@@ -79,6 +80,10 @@ class Console:
         """Ends the jobs that are running."""
         await self.jobs.close()
         await self.foreseen.close()
+
+    async def in_thread(self, work: Callable[[], bytes]) -> bytes:
+        """Does what takes long without holding up the pages."""
+        return await asyncio.to_thread(work)
 
     def menu(self, visit: Visit) -> list[tuple[str, list[Nav]]]:
         """What the visitor may open, by group."""

@@ -191,14 +191,14 @@ class Visit:
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A whole page."""
         code = self.query("said")
-        told = SAID.get(code)
+        found = SAID.get(code)
         count = self.number("n") or 0
         text = self.console.pages.render(
             template,
             self.language,
             v=self,
             now=self.now,
-            told=self.t(told, n=count) if told else "",
+            flash=self.t(found, n=count) if found else "",
             nav=self.console.menu(self),
             here=self.request.path,
             **values,
