@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test fleet faults mutants peers bench simulate check format docs pictures lock clean
+.PHONY: help demo test fleet faults mutants peers bench simulate check format docs pictures lock catalogues clean
 .DEFAULT_GOAL := help
 
 help:
@@ -74,6 +74,10 @@ pictures: .venv/.stamp-dev
 	@$(BIN)/python -m tests.pictures $(ARGS)
 
 # The running product's lock takes its versions from the developers', so tests run what is shipped.
+catalogues: .venv/.stamp-dev
+	@$(BIN)/pybabel -q extract -F templates/console/locale/babel.cfg -k N_ -k t -k say --no-location --sort-output --project=Duewatch --copyright-holder=Duewatch -o .venv/console.pot .
+	@$(BIN)/pybabel -q update -i .venv/console.pot -d templates/console/locale -D console --no-wrap --no-fuzzy-matching --ignore-obsolete
+
 lock: .venv-lock/.stamp
 	@.venv-lock/bin/uv pip compile pyproject.toml --group build --group dev $(LOCKING) -o requirements-dev.lock
 	@.venv-lock/bin/uv pip compile pyproject.toml --group build -c requirements-dev.lock $(LOCKING) -o requirements.lock

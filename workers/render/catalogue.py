@@ -1,8 +1,8 @@
 """What the console says in each language: gettext catalogues, read as they are written.
 
-English is what stands in the templates and the code. Another language is a folder of `.po` files
-under templates/console/locale, named as gettext names it (`zh_CN`); a file each area of the
-console, so that each can be translated alone. Nothing is compiled.
+English is what stands in the templates and the code. Another language is a folder under
+templates/console/locale, as gettext names it (`zh_CN/LC_MESSAGES/console.po`); `make catalogues`
+brings it what is new. Nothing is compiled.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def read_catalogues(folder: Path) -> dict[str, Catalogue]:
         language = place.name.replace("_", "-")
         texts: dict[str, tuple[str, ...]] = {}
         plural = "0"
-        for path in sorted(place.glob("*.po")):
+        for path in sorted(place.glob("LC_MESSAGES/*.po")):
             plural = _read(path, place.name, texts)
         found[language] = Catalogue(language, texts, plural)
     return found
 
 
 def _read(path: Path, locale: str, texts: dict[str, tuple[str, ...]]) -> str:
-    where = f"console/locale/{path.parent.name}/{path.name}"
+    where = f"console/locale/{locale}/LC_MESSAGES/{path.name}"
     try:
         with path.open("rb") as file:
             catalogue = read_po(file, locale=locale, abort_invalid=True)

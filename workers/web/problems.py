@@ -36,6 +36,7 @@ BODY_TIMEOUT_S = 30.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 PAGES = web.AppKey("pages", Pages)
+LANGUAGE_COOKIE = "__Host-duewatch-language"
 REQUESTS = web.AppKey("requests", Counter[tuple[str, str, str]])
 """Answers by route, method and status: the route's pattern, never the path, which may be secret."""
 
@@ -132,8 +133,10 @@ def notice(
 
 
 def reader_language(request: web.Request) -> str:
-    """The language of the pages that the browser likes best."""
-    return request.app[PAGES].language(request.headers.get("Accept-Language", ""))
+    """The language that somebody chose in the console, else the one their browser likes best."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    accepted = chosen[:35] or request.headers.get("Accept-Language", "")
+    return request.app[PAGES].language(accepted)
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:

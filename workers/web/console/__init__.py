@@ -28,11 +28,11 @@ from workers.tokens import Scope
 from workers.web.access import Access, require
 from workers.web.console._foresight import Foreseen
 from workers.web.console._visit import Look, Nav, Route, Visit
-from workers.web.problems import ProblemError, of_caller, read_body
+from workers.web.problems import LANGUAGE_COOKIE, ProblemError, of_caller, read_body
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
-LANGUAGE_COOKIE, LOOK_COOKIE = "__Host-duewatch-language", "__Host-duewatch-look"
+LOOK_COOKIE = "__Host-duewatch-look"
 _GROUPS = ("watch", "people", "doors", "system")
 _OTHERS = (
     Nav("doors", 30, "/inbox", "Inbox", Scope.PEOPLE_READ),

@@ -145,7 +145,9 @@ def _in_words(visit: Visit, row: Any, told: Explained | None) -> Iterator[str]:
         "paused": N_("It waits: its own system has it on hold."),
         "waiting": N_("It waits: it can't be acted on yet."),
     }
-    yield say(opening[row.state]) + (f" {visit.why(row.why)}" if row.why else "")
+    yield say(opening[row.state])
+    if row.why:
+        yield say("Why: %(why)s.", why=visit.why(row.why))
     if row.due_at is not None:
         effect = say(EFFECTS.get(row.effect, row.effect))
         at = formats.plain(row.due_at)
