@@ -23,6 +23,7 @@ from workers.app import App
 from workers.errors import CallerError, HeldError
 from workers.jobs import Jobs
 from workers.render.console import ConsolePages
+from workers.render.formats import N_
 from workers.render.pages import Pages
 from workers.tokens import Scope
 from workers.web.access import Access, require
@@ -35,8 +36,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 LOOK_COOKIE = "__Host-duewatch-look"
 _GROUPS = ("watch", "people", "doors", "system")
 _OTHERS = (
-    Nav("doors", 30, "/inbox", "Inbox", Scope.PEOPLE_READ),
-    Nav("system", 90, "/docs", "API", Scope.NOTIFICATIONS_READ),
+    Nav("doors", 30, "/inbox", N_("Inbox"), Scope.PEOPLE_READ),
+    Nav("system", 90, "/docs", N_("API"), Scope.NOTIFICATIONS_READ),
 )
 """Pages that aren't the console's and stand in its menu."""
 
