@@ -28,28 +28,28 @@ class Catalogue(gettext.NullTranslations):
         """`texts` are the forms by text, `plural` is the expression that chooses among them."""
         super().__init__()
         self.language = language
-        self._texts = texts
+        self.texts = texts
         self._which = gettext.c2py(plural)
 
     def gettext(self, message: str) -> str:
         """The text in this language."""
-        return self._texts.get(message, (message,))[0]
+        return self.texts.get(message, (message,))[0]
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
         """The form for a number."""
-        forms = self._texts.get(msgid1)
+        forms = self.texts.get(msgid1)
         if forms is None:
             return msgid1 if n == 1 else msgid2
         return forms[min(self._which(n), len(forms) - 1)]
 
     def pgettext(self, context: str, message: str) -> str:
         """The text where the same English means several things."""
-        return self._texts.get(_CONTEXT.format(context, message), (message,))[0]
+        return self.texts.get(_CONTEXT.format(context, message), (message,))[0]
 
     def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:
         """The form for a number, of a text with a context."""
         key = _CONTEXT.format(context, msgid1)
-        return self.ngettext(key, msgid2, n) if key in self._texts else (msgid1, msgid2)[n != 1]
+        return self.ngettext(key, msgid2, n) if key in self.texts else (msgid1, msgid2)[n != 1]
 
 
 def read_catalogues(folder: Path) -> dict[str, Catalogue]:
