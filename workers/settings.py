@@ -460,7 +460,9 @@ def explain_faults(error: ValidationError, path: Path | None) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    secret = any(word in key for word in ("password", "secret", "token", "key", "sources"))
+    words = ("password", "secret", "token", "key", "sources")
+    # A whole table may have a secret in it.
+    secret = isinstance(value, dict) or any(word in key for word in words)
     return "hidden" if secret else f"{value!r}"[:60]
 
 
