@@ -35,6 +35,7 @@ class Provider:
     metadata: dict[str, Any] = field(default_factory=dict)
     claims: dict[str, Any] = field(default_factory=dict)
     header: dict[str, Any] = field(default_factory=dict)
+    secret: str = SECRET
     key: RSAKey | ECKey = field(default_factory=lambda: FIRST_KEY)
     published: list[Any] = field(default_factory=lambda: [FIRST_KEY.as_dict(private=False)])
     forge: Callable[[dict[str, Any]], str] | None = None
@@ -55,7 +56,7 @@ class Provider:
         return {
             "issuer": self.issuer,
             "client_id": CLIENT,
-            "client_secret": SECRET,
+            "client_secret": self.secret or None,
             "roles": roles,
             "title": "Keys & Co",
             **more,
@@ -108,7 +109,7 @@ class Provider:
         return _present(found)
 
     def _token(self, request: web.Request, form: dict[str, str]) -> web.Response:
-        if _who(request, form) != (CLIENT, SECRET):
+        if _who(request, form) != (CLIENT, self.secret):
             return web.json_response({"error": "invalid_client"}, status=401)
         asked = self._codes.pop(form["code"], None)  # each code once
         digest = hashlib.sha256(form["code_verifier"].encode()).digest()

@@ -20,7 +20,9 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.openid_provider import FIRST_KEY, TOKEN, Provider
 from tests.integration.test_sign_in import PASSWORD, Browser
 from workers import users
+from workers.doctor import examine
 from workers.errors import InputError, StateError
+from workers.providers import Finding
 from workers.sign_in import OidcSettings, RoleName
 from workers.users import Role
 from workers.web.elsewhere import name_of, role_of
@@ -193,7 +195,9 @@ async def test_the_role_is_the_providers_each_time_and_a_lesser_one_ends_what_st
         assert changes == [("OpenID Connect", "user role", "user li.na", "viewer")]
         provider.claims["preferred_username"] = "li.na-wang"
         await enter(browser, provider)
-        assert "Signed in as li.na<" in (await browser.get("/")).text, "a name stays"
+        page = (await browser.get("/")).text
+        assert "Signed in as li.na" in page
+        assert "li.na-wang" not in page, "a name stays"
         assert len(await browser.program.app.store.users.all()) == 1
 
 
@@ -328,6 +332,14 @@ async def test_a_provider_that_wants_the_secret_in_the_form_gets_it_there(
         assert (await enter(browser, provider)).headers["Location"] == "/"
 
 
+async def test_a_public_client_has_no_secret(tmp_path: Path, clock: FakeClock) -> None:
+    async with (
+        Provider(clock, secret="") as provider,
+        house(tmp_path, clock, provider.settings()) as browser,
+    ):
+        assert (await enter(browser, provider)).headers["Location"] == "/"
+
+
 async def test_what_a_provider_says_of_itself_is_asked_once_an_hour(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -342,6 +354,30 @@ async def test_what_a_provider_says_of_itself_is_asked_once_an_hour(
         await enter(browser, provider)
         assert len(provider.asked) == 5 + 3
         assert provider.asked.count(TOKEN) == 4
+
+
+async def test_the_doctor_looks_at_the_provider(tmp_path: Path, clock: FakeClock) -> None:
+    async def looks(**more: Any) -> Finding:
+        async with house(tmp_path, clock, provider.settings(**more)) as browser:
+            found = [one async for one in examine(browser.program.app) if one.what == "sign-in"]
+            return found[0]
+
+    async with Provider(clock) as provider:
+        well = await looks()
+        assert (well.well, well.remedy) == (True, "")
+        assert well.detail.startswith(f"{provider.issuer}: 1 keys; leads back to http://127.0.0.1")
+        assert well.detail.endswith("/sign-in/back")
+        other = await looks(issuer=provider.issuer + "/")
+        assert not other.well
+        assert f"the provider says it is '{provider.issuer}'" in other.detail
+        assert other.remedy == "correct console.oidc"
+        provider.published.clear()
+        assert "publishes" in (await looks()).remedy
+        provider.metadata["jwks_uri"] = "http://127.0.0.1:1/keys"
+        away = await looks()
+        assert (away.well, away.remedy) == (False, "see that it runs and is reached from here")
+    async with asked(f"sqlite:///{tmp_path}/duewatch.db", clock) as program:
+        assert "sign-in" not in {one.what async for one in examine(program.app)}
 
 
 @pytest.mark.parametrize(
