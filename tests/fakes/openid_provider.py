@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -42,13 +43,14 @@ class Provider:
     answers: dict[str, web.Response] = field(default_factory=dict)
     wait_s: float = 0.0
     asked: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     port: int = 0
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def issuer(self) -> str:
         """What it calls itself."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Settings of [console.oidc] that lead here; each role is a group of its name."""
@@ -78,7 +80,7 @@ class Provider:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
         return self
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 from structlog.testing import capture_logs
 
@@ -120,6 +122,34 @@ async def test_a_provider_that_is_slow_holds_nobody_up_for_long(
         assert await said(browser, await browser.get("/sign-in/elsewhere")) == "away"
         took = asyncio.get_running_loop().time() - began
         assert openid.LIMIT_S - 0.5 < took < openid.LIMIT_S + 4
+
+
+async def test_many_who_wait_for_a_slow_provider_are_one_question(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with (
+        Provider(clock, wait_s=1.0) as provider,
+        house(tmp_path, clock, provider.settings()) as browser,
+    ):
+        people = [Browser(browser.program) for _ in range(30)]
+        where = await asyncio.gather(*(sent(one) for one in people))
+        assert len(set(where)) == 30
+        assert provider.asked == [WELL_KNOWN]
+
+
+async def test_a_provider_whose_certificate_isnt_trusted_is_told_nothing(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with (
+        Provider(clock, tls=context) as provider,
+        house(tmp_path, clock, provider.settings()) as browser,
+    ):
+        with capture_logs() as logs:
+            assert await said(browser, await browser.get("/sign-in/elsewhere")) == "wrong"
+        assert any("its certificate isn't trusted" in str(one.get("why")) for one in logs)
+        assert provider.asked == []
 
 
 async def test_a_secret_that_the_provider_doesnt_know_is_in_the_log_and_in_no_page(

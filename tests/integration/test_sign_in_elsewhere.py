@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from tests.api import Answered, asked
 from tests.fakes.clock import FakeClock
 from tests.fakes.openid_provider import FIRST_KEY, TOKEN, Provider
 from tests.integration.test_sign_in import PASSWORD, Browser
+from tests.product import opened
 from workers import users
 from workers.doctor import examine
 from workers.errors import InputError, StateError
@@ -281,6 +283,27 @@ async def test_without_a_provider_nobody_is_linked(tmp_path: Path, clock: FakeCl
             await users.link(program.app, "li.na", "1", "test")
         assert (await Browser(program).get("/sign-in/elsewhere")).status == 404
         assert "elsewhere" not in (await Browser(program).get("/sign-in")).text
+
+
+async def test_many_who_come_first_at_once_are_one_user(
+    database_url: str, clock: FakeClock
+) -> None:
+    async with opened(database_url, clock) as app:
+        came = [
+            app.store.users.arrive("https://id|1", "li.na", "operator", "test", clock())
+            for _ in range(8)
+        ]
+        rows: list[Any] = await asyncio.gather(*came)
+        assert len({row.id for row in rows}) == 1
+        others = [
+            app.store.users.arrive(f"https://id|{n}", "wang", "viewer", "test", clock())
+            for n in range(2, 6)
+        ]
+        assert [row is None for row in await asyncio.gather(*others)].count(False) == 1
+        less: Any = await app.store.users.arrive("https://id|1", "x", "viewer", "test", clock())
+        assert (less.id, less.name, less.role) == (rows[0].id, "li.na", "viewer")
+        acts = [row.action for row in await app.store.operations.audit()]
+        assert acts == ["user role", "user add", "user add"]
 
 
 @pytest.mark.parametrize("password", ["", "nobody has this password", "!"])

@@ -78,7 +78,7 @@ class Elsewhere:
         to = within(request.query.get("to", "/"))
         to = to if len(to) <= LONGEST_TO else "/"
         began = int(self._app.clock().timestamp())
-        where = base64.urlsafe_b64encode(to.encode()).decode()
+        where = base64.urlsafe_b64encode(to.encode()).decode().rstrip("=")
         content = f"{secrets.token_urlsafe(24)}.{began}.{where}"
         try:
             address = await self._provider.address(self._back(request), self._made_of(content))
@@ -124,7 +124,7 @@ class Elsewhere:
             raise _RefusedError("again")
         await answers.end("sign-in", key, 204, "", {})
         try:
-            return within(base64.urlsafe_b64decode(where).decode())
+            return within(base64.urlsafe_b64decode(where + "==").decode())
         except (binascii.Error, ValueError):
             return "/"
 

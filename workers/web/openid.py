@@ -94,10 +94,13 @@ class OpenId:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._places: tuple[datetime, Places] | None = None
+        self._looking: asyncio.Task[Places] | None = None
         self._keys: tuple[datetime, list[Any]] | None = None
 
     async def close(self) -> None:
         """Closes its connections."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -156,13 +159,21 @@ class OpenId:
 
     async def places(self) -> Places:
         """What the provider says of itself, an hour old at most. Raises OpenIdError."""
+        if self._places is not None and abs(self._clock() - self._places[0]) <= KEPT:
+            return self._places[1]
+        # One question, however many wait for its answer: a slow provider piles nothing up.
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(_seen)
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> Places:
         now = self._clock()
-        if self._places is None or abs(now - self._places[0]) > KEPT:
-            url = self.settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-            status, found = await self._ask("GET", url)
-            if status != 200:
-                raise OpenIdError("wrong", f"discovery: HTTP {status}")
-            self._places = (now, self._read(found))
+        url = self.settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        status, found = await self._ask("GET", url)
+        if status != 200:
+            raise OpenIdError("wrong", f"discovery: HTTP {status}")
+        self._places = (now, self._read(found))
         return self._places[1]
 
     def _read(self, found: Mapping[str, Any]) -> Places:
@@ -267,6 +278,8 @@ class OpenId:
             ):
                 status = answer.status
                 content = await _limited(answer)
+        except aiohttp.ClientConnectorCertificateError:
+            raise OpenIdError("wrong", f"{where}: its certificate isn't trusted") from None
         except TimeoutError:
             raise OpenIdError("away", f"{where}: no answer within {LIMIT_S:g} s") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
@@ -286,6 +299,12 @@ class OpenId:
         if status == 200:
             raise OpenIdError("wrong", f"{where}: the answer isn't a JSON object")
         return status, {}
+
+
+def _seen(task: asyncio.Task[Places]) -> None:
+    """Whoever waited may be gone: then nobody else looks at how it ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _limited(answer: aiohttp.ClientResponse) -> bytes:
