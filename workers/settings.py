@@ -463,7 +463,7 @@ def _shown(key: str, value: Any) -> str:
     words = ("password", "secret", "token", "key", "sources")
     # A whole table may have a secret in it.
     secret = isinstance(value, dict) or any(word in key for word in words)
-    return "hidden" if secret else f"{value!r}"[:60]
+    return "hidden" if secret and not isinstance(value, bool) else f"{value!r}"[:60]
 
 
 def _did_you_mean(loc: tuple[int | str, ...]) -> str:

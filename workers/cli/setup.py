@@ -177,6 +177,7 @@ def _flat(prefix: str, value: Any, seen: set[str]) -> Any:
 def _masked(key: str, value: Any) -> Any:
     """A value as it may be shown: secrets as their first and last character, or not at all."""
     secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
+    secret = secret and not isinstance(value, bool)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if key.endswith("_url") and isinstance(value, str) and "@" in value:
