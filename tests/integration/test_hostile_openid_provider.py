@@ -40,6 +40,7 @@ WRONG_CLAIMS: list[tuple[str, dict[str, Any]]] = [
     ("wrong", {"iss": ["http://127.0.0.1"]}),
     ("wrong", {"aud": "another"}),
     ("wrong", {"aud": ["another"]}),
+    ("wrong", {"aud": ["another"], "azp": CLIENT}),
     ("wrong", {"aud": [CLIENT, "another"]}),
     ("wrong", {"aud": [CLIENT, "another"], "azp": "another"}),
     ("wrong", {"aud": CLIENT, "azp": "another"}),

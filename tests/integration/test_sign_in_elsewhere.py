@@ -302,8 +302,11 @@ async def test_many_who_come_first_at_once_are_one_user(
         assert [row is None for row in await asyncio.gather(*others)].count(False) == 1
         less: Any = await app.store.users.arrive("https://id|1", "x", "viewer", "test", clock())
         assert (less.id, less.name, less.role) == (rows[0].id, "li.na", "viewer")
+        await users.disable(app, "li.na", "test", "left")
+        gone: Any = await app.store.users.arrive("https://id|1", "x", "operator", "test", clock())
+        assert (gone.role, gone.disabled_at) == ("viewer", clock()), "who is out gets nothing"
         acts = [row.action for row in await app.store.operations.audit()]
-        assert acts == ["user role", "user add", "user add"]
+        assert acts == ["user disable", "user role", "user add", "user add"]
 
 
 @pytest.mark.parametrize("password", ["", "nobody has this password", "!"])
