@@ -114,7 +114,8 @@ async def test_somebody_signs_in_at_a_provider_by_keyboard(
                 assert await page.inner_text(":focus") == words
                 await page.keyboard.press("Enter")
                 await page.wait_for_url(f"{issuer}/**")
-                await page.wait_for_selector("input[name=sub]:focus")
+                while not await page.locator("input[name=sub]:focus").count():
+                    await page.keyboard.press("Tab")
                 await page.keyboard.type(sub)
                 await page.keyboard.press("Enter")
 
