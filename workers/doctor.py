@@ -18,6 +18,8 @@ from workers.sources import Source
 from workers.store import Row
 from workers.store.webhooks import Standing
 from workers.syncing import Syncing
+from workers.web.elsewhere import BACK
+from workers.web.openid import OpenId, OpenIdError
 
 CLOCK_SKEW = timedelta(seconds=5)
 LEAST_FREE_MB = 200
@@ -46,7 +48,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     for finding in _calendar(app):
         yield finding
     yield _public_url(app)
-    for finding in (*await _sources(app), *await _webhooks(app)):
+    for finding in (*await _sources(app), *await _webhooks(app), *await _sign_in(app)):
         yield finding
 
 
@@ -110,6 +112,26 @@ def _calendar(app: App) -> list[Finding]:
             f"put {missing[0]}.toml into calendar.folder once it is announced",
         )
     ]
+
+
+async def _sign_in(app: App) -> list[Finding]:
+    """Whether people can be sent to the provider, if there is one, and its keys be had."""
+    if not app.settings.console.oidc.on:
+        return []
+    provider = OpenId(app.settings.console.oidc, app.clock)
+    issuer = app.settings.console.oidc.issuer
+    try:
+        await provider.places()
+        keys = len(await provider.keys())
+    except OpenIdError as error:
+        away = error.words == "away"
+        remedy = "see that it runs and is reached from here" if away else "correct console.oidc"
+        return [Finding("sign-in", False, f"{issuer}: {error.why}", remedy)]
+    finally:
+        await provider.close()
+    back = app.settings.base_url + BACK
+    none = "" if keys else "see that it publishes an RSA or EC key for signatures"
+    return [Finding("sign-in", bool(keys), f"{issuer}: {keys} keys; leads back to {back}", none)]
 
 
 async def _webhooks(app: App) -> list[Finding]:

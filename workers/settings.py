@@ -460,8 +460,10 @@ def explain_faults(error: ValidationError, path: Path | None) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    secret = any(word in key for word in ("password", "secret", "token", "key", "sources"))
-    return "hidden" if secret else f"{value!r}"[:60]
+    words = ("password", "secret", "token", "key", "sources")
+    # A whole table may have a secret in it.
+    secret = isinstance(value, dict) or any(word in key for word in words)
+    return "hidden" if secret and not isinstance(value, bool) else f"{value!r}"[:60]
 
 
 def _did_you_mean(loc: tuple[int | str, ...]) -> str:

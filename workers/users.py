@@ -16,13 +16,15 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from workers.core import Core
-from workers.errors import InputError
+from workers.errors import InputError, StateError
 from workers.store import Row
 from workers.tokens import Scope
 
 SHORTEST: Final = 12
 """Characters of a password at least (NIST SP 800-63B asks for length, not for kinds of signs)."""
 LONGEST: Final = 200
+LONGEST_SUBJECT: Final = 255
+"""Characters of a provider's subject (OpenID Connect Core 1.0, 2)."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{1,79}")
 _AT_A_TIME = ThreadPoolExecutor(2, thread_name_prefix="passwords")
 """Each takes 64 MiB while it runs: so many at a time, whoever asks."""
@@ -141,6 +143,31 @@ async def set_role(core: Core, name: str, role: str, by: str) -> Row[Any]:
     """
     found = checked_role(role)
     return await core.store.users.change(name, by, "user role", found, core.clock(), role=found)
+
+
+def subject_at(issuer: str, subject: str) -> str:
+    """Whom a provider means, as it is kept. Raises InputError for what can't be a subject."""
+    if not 0 < len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
+        raise InputError(f"subject {subject[:20]!r}: 1 to {LONGEST_SUBJECT} printable characters")
+    return f"{issuer}|{subject}"
+
+
+async def link(core: Core, name: str, subject: str, by: str) -> Row[Any]:
+    """Has a user sign in as that subject of the provider; the password and the sessions end.
+
+    Raises InputError without a provider, UnknownThingError, StateError when the subject is
+    another user's.
+    """
+    oidc = core.settings.console.oidc
+    if not oidc.on:
+        raise InputError("there is no provider to link with: set console.oidc.issuer")
+    kept = subject_at(oidc.issuer, subject)
+    other = await core.store.users.known(kept)
+    if other is not None and other.name != name.lower():
+        raise StateError(f"the provider's {subject!r} is user {other.name!r} already")
+    return await core.store.users.change(
+        name, by, "user link", subject, core.clock(), subject=kept, password_hash=""
+    )
 
 
 async def disable(core: Core, name: str, by: str, reason: str) -> Row[Any]:

@@ -79,7 +79,7 @@ def test_every_setting_stands_in_what_init_writes(shell: Shell) -> None:
 
     tables = [one for _, one in Settings() if hasattr(one, "model_fields_set")]
     names = {*Settings.model_fields, *(key for one in tables for key, _ in one)}
-    named = set(re.findall(r"(?m)^#? ?\[?(\w+)(?: =|\]$)", written))
+    named = set(re.findall(r"(?m)^#? ?\[?(?:\w+\.)?(\w+)(?: =|\]$)", written))
     assert names - {"providers", "sources", "rules", "webhooks"} - named == set()
 
 

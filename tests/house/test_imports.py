@@ -67,6 +67,7 @@ PLACES = {  # one library, one place: replacing it is a change to that place
     "python_calamine": ("workers/sources/",),
     "opentelemetry": ("workers/traces.py",),  # optional, and loaded only when it is wanted
     "prometheus_client": ("workers/web/",),
+    "joserfc": ("workers/web/openid.py",),  # what a provider signs is checked there
     "argon2": ("workers/users.py",),  # passwords are checked there and nowhere else
     "uvloop": ("workers/daemon.py", "bench/"),  # which loop it runs on is the process's choice
     "pickle": (),  # a stored object is code that somebody else may have written

@@ -47,6 +47,24 @@ def test_somebody_is_let_in_changed_and_shut_out(tmp_path: Path) -> None:
     assert PASSWORD not in audit
 
 
+def test_a_user_is_linked_with_whom_the_provider_means(tmp_path: Path) -> None:
+    (tmp_path / "duewatch.toml").write_text(
+        f'database_url = "sqlite:///{tmp_path}/duewatch.db"\n'
+        '[console.oidc]\nissuer = "https://id.example.com"\nclient_id = "desk"\n'
+        'default_role = "viewer"\n'
+    )
+    file = ("--settings", f"{tmp_path}/duewatch.toml")
+    assert duewatch(tmp_path, *file, "users", "add", "li.na", typed=f"{PASSWORD}\n").returncode == 0
+    assert "password" in duewatch(tmp_path, *file, "users", "list").stdout
+    done = duewatch(tmp_path, *file, "users", "link", "li.na", "sub-1")
+    assert done.stdout == "li.na signs in at the provider from now on, and is signed out.\n"
+    assert "provider" in duewatch(tmp_path, *file, "users", "list").stdout
+    [row] = json.loads(duewatch(tmp_path, *file, "users", "list", "--json").stdout)
+    assert row["subject"] == "https://id.example.com|sub-1"
+    audit = json.loads(duewatch(tmp_path, *file, "audit", "--json").stdout)
+    assert (audit[0]["action"], audit[0]["reason"]) == ("user link", "sub-1")
+
+
 @pytest.mark.parametrize(
     ("words", "typed", "said"),
     [
@@ -54,6 +72,7 @@ def test_somebody_is_let_in_changed_and_shut_out(tmp_path: Path) -> None:
         (("add", "li.na"), "", "nothing was given"),
         (("role", "nobody", "viewer"), "", "there is no user 'nobody'"),
         (("add", "li.na", "--role", "king"), f"{PASSWORD}\n", "viewer"),
+        (("link", "li.na", "sub-1"), "", "set console.oidc.issuer"),
     ],
 )
 def test_what_a_person_gets_wrong_is_said(

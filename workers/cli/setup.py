@@ -44,17 +44,10 @@ def commented_settings() -> str:
         "# The environment wins: DUEWATCH_MAIL__SENDER sets sender in [mail].",
         "",
     ]
-    sections: list[tuple[str, type[BaseModel]]] = []
     for name, field in Settings.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            sections.append((name, inner))
-        elif name not in {"providers", "rules", "sources", "webhooks"}:
+        if name not in {"providers", "rules", "sources", "webhooks"} and not _section(field):
             lines.extend(_setting(name, field))
-    for name, model in sections:
-        lines += ["", f"# {_first_line(model)}", f"[{name}]"]
-        for key, field in model.model_fields.items():
-            lines.extend(_setting(key, field))
+    lines.extend(_sections("", Settings))
     lines.extend(_tables("providers", find_providers()))
     lines.extend(_tables("sources", find_sources()))
     lines += ["", f"# {_first_line(Endpoint)}", "# [webhooks.<name>]"]
@@ -62,6 +55,23 @@ def commented_settings() -> str:
         lines.extend(_setting(key, field))
     lines += ["", *_RULES.strip().splitlines(), ""]
     return "\n".join(lines)
+
+
+def _section(field: Any) -> type[BaseModel] | None:
+    """What a setting is a section of, if it is one."""
+    inner = field.annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def _sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    """Each section of a model, and after it those within."""
+    for name, field in model.model_fields.items():
+        if inner := _section(field):
+            yield from ("", f"# {_first_line(inner)}", f"[{prefix}{name}]")
+            for key, one in inner.model_fields.items():
+                if not _section(one):
+                    yield from _setting(key, one)
+            yield from _sections(f"{prefix}{name}.", inner)
 
 
 def _tables(section: str, found: Mapping[str, Any]) -> Iterator[str]:
@@ -167,6 +177,7 @@ def _flat(prefix: str, value: Any, seen: set[str]) -> Any:
 def _masked(key: str, value: Any) -> Any:
     """A value as it may be shown: secrets as their first and last character, or not at all."""
     secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
+    secret = secret and not isinstance(value, bool)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if key.endswith("_url") and isinstance(value, str) and "@" in value:

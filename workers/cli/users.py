@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from workers import users
 from workers.cli.frame import Call, dump, json_option, row_dict, table, with_core
 from workers.core import Core
 from workers.errors import InputError
+from workers.store import Row
 from workers.users import Role
 
 ROLES = [role.value for role in Role]
@@ -23,6 +25,7 @@ def users_command() -> None:
     \b
     duewatch users add li.na --role administrator
     duewatch users role li.na operator
+    duewatch users link li.na 248289761001
     duewatch users disable li.na --reason "left the team"
     """
 
@@ -60,12 +63,13 @@ def list_command(as_json: bool) -> None:
             return
         table(
             "",
-            ["name", "role", "state", "signed in", "sessions", "made by"],
+            ["name", "role", "state", "by", "signed in", "sessions", "made by"],
             [
                 (
                     row.name,
                     row.role,
                     "disabled" if row.disabled_at else "live",
+                    " or ".join(_ways(row)),
                     row.signed_in_at,
                     row.session_count,
                     row.by,
@@ -103,6 +107,22 @@ def role_command(name: str, role: str) -> None:
     with_core(work)
 
 
+@users_command.command("link")
+@click.argument("name")
+@click.argument("subject")
+def link_command(name: str, subject: str) -> None:
+    """Have NAME sign in at the provider, which calls them SUBJECT; the password ends.
+
+    `duewatch audit` has the command for whoever was refused because of the name.
+    """
+
+    async def work(core: Core, called: Call) -> None:
+        row = await users.link(core, name, subject, called.by)
+        click.echo(f"{row.name} signs in at the provider from now on, and is signed out.")
+
+    with_core(work)
+
+
 @users_command.command("disable")
 @click.argument("name")
 @_reason
@@ -127,6 +147,12 @@ def enable_command(name: str, reason: str) -> None:
         click.echo(f"{row.name} may sign in again.")
 
     with_core(work)
+
+
+def _ways(row: Row[Any]) -> list[str]:
+    """By what somebody signs in."""
+    ways = {"password": row.password_hash, "provider": row.subject}
+    return [way for way, kept in ways.items() if kept]
 
 
 def _password(name: str) -> str:

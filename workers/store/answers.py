@@ -18,7 +18,10 @@ GIVEN_UP = timedelta(minutes=5)
 
 
 class Answers:
-    """Statements on kept answers. `who` is a token's prefix, `key` and `mark` are SHA-256."""
+    """Statements on kept answers. `who` is a token's prefix, `key` and `mark` are SHA-256.
+
+    Who comes back from a provider (workers.web.elsewhere) is known here too: each comes once.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database

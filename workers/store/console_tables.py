@@ -24,12 +24,15 @@ users = Table(
     # What is typed at sign-in, in small letters.
     Column("name", String(80), nullable=False, unique=True),
     Column("role", String(20), nullable=False),
-    # argon2id in its own notation.
+    # argon2id in its own notation; empty for who has no password.
     Column("password_hash", Text, nullable=False),
     Column("by", String(80), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("signed_in_at", Instant),
     Column("disabled_at", Instant),
+    # Whom an OpenID Connect provider means by this user: its issuer, | and the subject there.
+    Column("subject", String(600)),
+    Index("ix_users_subject", "subject", unique=True),
 )
 
 sessions = Table(

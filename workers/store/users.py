@@ -101,12 +101,75 @@ class UserStore:
             await _note(connection, by, action, found.name, reason, now)
             return row
 
+    # --- who signs in at a provider ---------------------------------------------------------
+
+    async def known(self, subject: str) -> Row[Any] | None:
+        """The user whom a provider means by a subject, disabled or not."""
+        async with self.database.read() as connection:
+            found = await connection.execute(select(users).where(users.c.subject == subject))
+            return found.first()
+
+    async def arrive(
+        self, subject: str, name: str, role: str, by: str, now: datetime
+    ) -> Row[Any] | None:
+        """The user of a subject, with the role the provider gives; made where there is none.
+
+        None when the name is another user's. A disabled one stays so. The last administrator may
+        lose the role here: the provider says who administers.
+        """
+        async with self.database.write() as connection:
+            made = await connection.execute(
+                insert(connection, users)
+                .values(
+                    name=name,
+                    role=role,
+                    password_hash="",
+                    by=by,
+                    created_at=now,
+                    subject=subject,
+                )
+                .on_conflict_do_nothing()
+                .returning(users)
+            )
+            row: Row[Any] | None = made.first()
+            if row is not None:
+                await _note(connection, by, "user add", row.name, role, now)
+                return row
+            found = await connection.execute(
+                select(users).where(users.c.subject == subject).with_for_update()
+            )
+            row = found.first()
+            if row is None or row.disabled_at is not None or row.role == role:
+                return row
+            done = await connection.execute(
+                update(users).where(users.c.id == row.id).values(role=role).returning(users)
+            )
+            changed: Row[Any] = done.one()
+            await connection.execute(delete(sessions).where(sessions.c.user_id == row.id))
+            await _note(connection, by, "user role", row.name, role, now)
+            return changed
+
+    async def refuse(self, subject: str, name: str, by: str, reason: str, now: datetime) -> None:
+        """Notes that somebody whom a provider knows isn't let in, and ends what sessions stand."""
+        async with self.database.write() as connection:
+            found = await connection.execute(select(users).where(users.c.subject == subject))
+            row = found.first()
+            if row is not None:
+                await connection.execute(delete(sessions).where(sessions.c.user_id == row.id))
+            await _note(connection, by, "sign in refused", row.name if row else name, reason, now)
+
     # --- sessions ---------------------------------------------------------------------------
 
     async def begin(
-        self, mark: str, user: Row[Any], origin: str, now: datetime, until: datetime
+        self,
+        mark: str,
+        user: Row[Any],
+        origin: str,
+        now: datetime,
+        until: datetime,
+        by_what: str,
     ) -> None:
-        """Signs somebody in, until `until` at the longest; with a line in the audit."""
+        """Signs somebody in, until `until` at the longest; the audit says by what."""
         async with self.database.write() as connection:
             await connection.execute(delete(sessions).where(sessions.c.until < now))
             await connection.execute(
@@ -122,7 +185,7 @@ class UserStore:
             await connection.execute(
                 update(users).where(users.c.id == user.id).values(signed_in_at=now)
             )
-            await _note(connection, user.name, "sign in", user.name, "", now)
+            await _note(connection, user.name, "sign in", user.name, by_what, now)
 
     async def session(self, mark: str) -> Row[Any] | None:
         """A session with its user's name and role, if that one may still sign in."""

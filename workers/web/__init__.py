@@ -3,6 +3,7 @@
 console inbox       pages for people        events callbacks    doors for programs
 links preferences   what signed links open
 sign_in sessions    who is signed in
+elsewhere openid    who signs in at a provider
 access problems     who may ask, and what is said when it goes wrong
 statics             what all pages share
 health              /healthz /readyz /metrics
@@ -24,6 +25,7 @@ from workers.web.api import Api
 from workers.web.api._operation import Doors
 from workers.web.callbacks import Callbacks
 from workers.web.console import Console
+from workers.web.elsewhere import Elsewhere
 from workers.web.events import MAX_BODY_BYTES, Events
 from workers.web.health import Health
 from workers.web.inbox import InboxViews
@@ -49,6 +51,7 @@ def build_web(app: App) -> web.Application:
     events, callbacks = Events(app), Callbacks(app)
     requests: Counter[tuple[str, str, str]] = Counter()
     health = Health(app, events, callbacks, requests)
+    elsewhere = Elsewhere(app, access)
     built = web.Application(middlewares=[answer_safely], client_max_size=MAX_BODY_BYTES)
     built[REQUESTS] = requests
     own = (app.settings.templates or TEMPLATES) / "console"
@@ -59,6 +62,7 @@ def build_web(app: App) -> web.Application:
         Statics(),
         console,
         SignIn(app, access),
+        elsewhere,
         InboxViews(app, access),
         LinkViews(app),
         PreferenceViews(app),
@@ -71,6 +75,7 @@ def build_web(app: App) -> web.Application:
         await console.close()
         await events.scans.finish()
         await health.close()
+        await elsewhere.close()
 
     built.on_cleanup.append(finish)
     return built

@@ -52,7 +52,7 @@ class Sessions:
 
     async def needed(self) -> bool:
         """Whether pages ask people to sign in: once there is anybody who may."""
-        return await self._users.any()
+        return self._settings.oidc.on or await self._users.any()
 
     async def find(self, request: web.Request) -> SignedIn | None:
         """Who is signed in, if anybody is; notes that the session is in use."""
@@ -69,14 +69,14 @@ class Sessions:
             await self._users.seen(mark, now, now - NOTED_EVERY)
         return SignedIn(mark, row.name, row.role)
 
-    async def begin(self, request: web.Request, user: Row[Any]) -> str:
+    async def begin(self, request: web.Request, user: Row[Any], by_what: str) -> str:
         """Signs somebody in and returns the cookie's value; what was signed in here ends."""
         old = await self.find(request)
         if old is not None:
             await self._users.end(old.mark, old.name, self._clock())
         secret, now = secrets.token_urlsafe(32), self._clock()
         until = now + timedelta(hours=self._settings.session_hours)
-        await self._users.begin(_mark(secret), user, request.remote or "", now, until)
+        await self._users.begin(_mark(secret), user, request.remote or "", now, until, by_what)
         return secret
 
     async def end(self, request: web.Request) -> None:

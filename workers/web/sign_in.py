@@ -1,4 +1,4 @@
-"""/sign-in and /sign-out: a name and a password for a session.
+"""/sign-in and /sign-out: a name and a password for a session, or the way to a provider.
 
 Guessing is slow: each password costs a tenth of a second and 64 MiB, and after some failures by a
 name or from an address nobody gets further for a while.
@@ -24,6 +24,10 @@ MAX_BODY_BYTES = 4096
 WITHIN = timedelta(minutes=15)
 BY_NAME, BY_ADDRESS = 10, 50
 """Failures within that time after which a name, or an address, has to wait."""
+ELSEWHERE = frozenset(
+    {"away", "wrong", "again", "refused", "no_role", "no_name", "taken", "disabled", "wait"}
+)
+"""What people are told who come back from a provider and aren't signed in."""
 
 
 class SignIn:
@@ -33,6 +37,7 @@ class SignIn:
         self._app = app
         self._access = access
         self._sessions: Sessions = access.sessions
+        self._settings = app.settings.console
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes."""
@@ -41,12 +46,14 @@ class SignIn:
         router.add_post("/sign-out", self._leave)
 
     async def _ask(self, request: web.Request) -> web.Response:
-        to = _within(request.query.get("to", "/"))
+        to = within(request.query.get("to", "/"))
         if await self._sessions.find(request) is not None:
             raise web.HTTPSeeOther(to)
         if not await self._sessions.needed():
             raise web.HTTPSeeOther("/")
-        return self._page(request, to=to, name="", said="")
+        said = request.query.get("said", "")
+        said = f"elsewhere_{said}" if said in ELSEWHERE else ""
+        return self._page(request, to=to, name="", said=said)
 
     def _page(
         self, request: web.Request, *, to: str, name: str, said: str, status: int = 200
@@ -60,6 +67,8 @@ class SignIn:
             to=to,
             name=name,
             said=said,
+            passwords=self._settings.passwords,
+            provider=self._settings.oidc.shown,
             mark=self._sessions.form_mark(f"sign-in|{nonce}"),
         )
         answer.set_cookie(
@@ -80,7 +89,9 @@ class SignIn:
     async def _enter(self, request: web.Request) -> web.Response:
         nonce = request.cookies.get(FORM_COOKIE, "")
         form = await self._form(request, f"sign-in|{nonce}")
-        to, name = _within(form.get("to", "/")), form.get("name", "").strip().lower()[:80]
+        to, name = within(form.get("to", "/")), form.get("name", "").strip().lower()[:80]
+        if not self._settings.passwords:
+            return self._page(request, to=to, name="", said="elsewhere_only", status=403)
         store, now = self._app.store.users, self._app.clock()
         since = now - WITHIN
         keys = {f"name|{name}": BY_NAME, f"from|{request.remote or ''}": BY_ADDRESS}
@@ -94,7 +105,7 @@ class SignIn:
             return self._page(request, to=to, name=name, said="sign_in_wrong", status=401)
         await store.forgive(f"name|{name}")
         answer = web.Response(status=303, headers={"Location": to})
-        set_cookie(answer, await self._sessions.begin(request, row))
+        set_cookie(answer, await self._sessions.begin(request, row, "by password"))
         return answer
 
     async def _leave(self, request: web.Request) -> web.Response:
@@ -106,7 +117,7 @@ class SignIn:
         return answer
 
 
-def _within(to: str) -> str:
+def within(to: str) -> str:
     """A path of this server: never another's page (an open redirect)."""
     fine = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
     return quote(to, safe="/?&=%+-._~:,@") if fine else "/"
