@@ -23,7 +23,7 @@ from workers.store.jobs import JobStore
 
 log = structlog.get_logger("jobs")
 
-JobKind = Literal["scan", "sync", "import", "move", "export"]
+JobKind = Literal["scan", "sync", "import", "move", "quarantine", "export"]
 SAY_EVERY_S = 0.5
 LOST_AFTER = timedelta(seconds=20)
 CHANGED_KEPT = 20_000

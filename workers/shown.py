@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, SecretStr
 
 from schedules.planner import Step, Told, Verdict
 from schedules.rule import Cadence, Stage
@@ -139,3 +143,41 @@ def _stage(one: Stage) -> str:
         f"{tell.role} by {' and '.join(tell.by)} ({tell.message})" for tell in one.tell
     )
     return f"{words}: {tells}{' · urgent' if one.urgent else ''}"
+
+
+# --- settings -------------------------------------------------------------------------------
+
+_SECRETS: Final = ("password", "secret", "token", "key", "auth")
+_IN_ADDRESS: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+
+
+def settings(of: BaseModel) -> dict[str, Any]:
+    """Every setting by its dotted name; secrets are masked."""
+    return dict(_flat("", of))
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _flat(f"{prefix}{name}.", getattr(value, name))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{prefix}{name}.", inner)
+    else:
+        key = prefix.rstrip(".")
+        yield key, _masked(key, value)
+
+
+def _masked(key: str, value: Any) -> Any:
+    """A value as it may be shown: secrets as their first and last character, or not at all."""
+    secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, str) and "://" in value:
+        value = _IN_ADDRESS.sub(r"\1:***@", value)
+    elif secret and value and not isinstance(value, bool):
+        text = str(value)
+        return f"{text[0]}…{text[-1]}" if len(text) >= 12 else "…"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return ", ".join(str(one) for one in value) if isinstance(value, tuple | list) else str(value)

@@ -19,6 +19,7 @@ from typing import Any, Final
 from workers.core import Core
 from workers.errors import InputError
 from workers.event_types import EventTypes
+from workers.render.formats import N_
 from workers.store import Row
 
 SECRET_BYTES: Final = 24
@@ -44,19 +45,19 @@ class Scope(StrEnum):
 
 
 MEANING: Final[dict[Scope, str]] = {
-    Scope.EVENTS_WRITE: "send events",
-    Scope.EVENTS_READ: "ask what became of an event",
-    Scope.RECORDS_READ: "records, why their people were told, what is due and what will be",
-    Scope.RECORDS_WRITE: "snooze, close and reopen records",
-    Scope.PEOPLE_READ: "partners, contacts, their wishes, and who isn't written to",
-    Scope.PEOPLE_WRITE: "bring in partners and contacts, choose for them, stop writing to them",
-    Scope.NOTIFICATIONS_READ: "notifications, as they were sent, and how providers stand",
-    Scope.NOTIFICATIONS_WRITE: "retry, release and cancel notifications, ring the workers",
-    Scope.RULES_READ: "rules, their runs, and what reminders led to",
-    Scope.RULES_RUN: "run, pause and resume rules",
-    Scope.QUARANTINE_READ: "what couldn't be taken, whole",
-    Scope.QUARANTINE_WRITE: "take it after all, or throw it away",
-    Scope.ADMIN: "everything, tokens, providers and the audit too",
+    Scope.EVENTS_WRITE: N_("send events"),
+    Scope.EVENTS_READ: N_("ask what became of an event"),
+    Scope.RECORDS_READ: N_("records, why their people were told, what is due and what will be"),
+    Scope.RECORDS_WRITE: N_("snooze, close and reopen records"),
+    Scope.PEOPLE_READ: N_("partners, contacts, their wishes, and who isn't written to"),
+    Scope.PEOPLE_WRITE: N_("bring in partners and contacts, choose for them, stop writing to them"),
+    Scope.NOTIFICATIONS_READ: N_("notifications, as they were sent, and how providers stand"),
+    Scope.NOTIFICATIONS_WRITE: N_("retry, release and cancel notifications, ring the workers"),
+    Scope.RULES_READ: N_("rules, their runs, and what reminders led to"),
+    Scope.RULES_RUN: N_("run, pause and resume rules"),
+    Scope.QUARANTINE_READ: N_("what couldn't be taken, whole"),
+    Scope.QUARANTINE_WRITE: N_("take it after all, or throw it away"),
+    Scope.ADMIN: N_("everything, tokens, providers and the audit too"),
 }
 OF_EVENTS: Final = frozenset({Scope.EVENTS_WRITE, Scope.EVENTS_READ})
 

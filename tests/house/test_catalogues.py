@@ -22,7 +22,8 @@ _FILLED = re.compile(r"%\((\w+)\)")
 
 def texts() -> set[str]:
     """Every English text of templates and code, as `make catalogues` finds it."""
-    method, options = parse_mapping_cfg(io.StringIO((CONSOLE / "locale" / "babel.cfg").read_text()))
+    mapping = io.StringIO((CONSOLE / "locale" / "babel.cfg").read_text())
+    method, options = parse_mapping_cfg(mapping)  # type: ignore[no-untyped-call]
     found = set()
     for _, _, message, _, _ in extract_from_dir(
         ROOT, method, options, keywords=KEYWORDS, directory_filter=_of_the_product

@@ -32,7 +32,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"foresight", "purse"}),  # seen before its turn; what may be spent on it
     frozenset({"commitment"}),  # that it is sent, written down before
     frozenset({"intake", "scan", "deliver", "webhooks"}),  # the acts
-    frozenset({"tasks", "events"}),  # the bell, which app hangs up; producers' messages
+    # the bell, which app hangs up; producers' messages; files and other systems, read
+    frozenset({"tasks", "events", "importing", "syncing"}),
     frozenset({"app"}),  # wiring only: whoever starts the product asks it
     # what operators see and change, by the command line and by HTTP alike
     frozenset({"by_hand", "shown", "tokens", "wishes", "previews"}),

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from workers import shown
 from workers.cli.frame import Call, call, console, dump, json_option, table, with_app, with_core
 from workers.core import Core
 from workers.endpoints import Endpoint
@@ -144,8 +145,8 @@ def _toml(field: Any) -> str:
 def settings_command(as_json: bool) -> None:
     """Show every setting in force; secrets are masked."""
     settings = call().settings
-    values = dict(_flat("", settings, set()))
-    defaults = dict(_flat("", Settings(), set()))
+    values = shown.settings(settings)
+    defaults = shown.settings(Settings())
     if as_json:
         dump(values)
         return
@@ -157,39 +158,6 @@ def settings_command(as_json: bool) -> None:
             for key, value in values.items()
         ],
     )
-
-
-_SECRETS = ("password", "secret", "token", "key", "auth")
-
-
-def _flat(prefix: str, value: Any, seen: set[str]) -> Any:
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _flat(f"{prefix}{name}.", getattr(value, name), seen)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{prefix}{name}.", inner, seen)
-    else:
-        key = prefix.rstrip(".")
-        yield key, _masked(key, value)
-
-
-def _masked(key: str, value: Any) -> Any:
-    """A value as it may be shown: secrets as their first and last character, or not at all."""
-    secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
-    secret = secret and not isinstance(value, bool)
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if key.endswith("_url") and isinstance(value, str) and "@" in value:
-        from workers.store.engine import shown_url
-
-        return shown_url(value)
-    if secret and value:
-        text = str(value)
-        return f"{text[0]}…{text[-1]}" if len(text) >= 12 else "…"
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return ", ".join(str(one) for one in value) if isinstance(value, tuple | list) else str(value)
 
 
 @click.command("doctor")

@@ -79,10 +79,11 @@ def _read(path: Path, locale: str, texts: dict[str, tuple[str, ...]]) -> str:
         raise TemplateError(f"{where} can't be read: {error}") from None
     for message in catalogue:
         text = message.id[0] if isinstance(message.id, tuple | list) else message.id
-        forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
-        if not text or not all(forms):
+        said = message.string if isinstance(message.string, tuple | list) else (message.string,)
+        forms = tuple(str(form) for form in said if form)
+        if not text or not forms:
             continue
         key = _CONTEXT.format(message.context, text) if message.context else str(text)
-        if texts.setdefault(key, tuple(forms)) != tuple(forms):
+        if texts.setdefault(key, forms) != forms:
             raise TemplateError(f"{where}: {text!r} is said otherwise in another file")
     return catalogue.plural_expr

@@ -4,6 +4,7 @@ meanwhile neither repeats nor hides anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row, Table, and_, or_, select
@@ -32,11 +33,18 @@ class Lists:
         self.database = database
 
     async def newest(
-        self, of: str, *, before: int | None, limit: int, **equal: Any
+        self,
+        of: str,
+        *,
+        before: int | None,
+        limit: int,
+        holds: Mapping[str, str | None] | None = None,
+        **equal: Any,
     ) -> list[Row[Any]]:
         """Suppressions, runs, the audit or (dead) letters, newest first; `before` an id.
 
-        `equal` has columns and what they must be; None leaves a column open.
+        `equal` has columns and what they must be, `holds` columns and what must be part of them;
+        None leaves a column open.
         """
         table = _NUMBERED[of]
         statement = select(table).order_by(table.c.id.desc()).limit(limit)
@@ -45,18 +53,28 @@ class Lists:
         for name, value in equal.items():
             if value is not None:
                 statement = statement.where(table.c[name] == value)
+        for name, part in (holds or {}).items():
+            if part is not None:
+                statement = statement.where(table.c[name].icontains(part, autoescape=True))
         async with self.database.read() as connection:
             return list(await connection.execute(statement))
 
     async def contacts(
-        self, *, partner: str | None, after: str | None, limit: int
+        self, *, partner: str | None, after: str | None, limit: int, text: str | None = None
     ) -> list[Row[Any]]:
-        """Contacts by ref, each with `chosen`: how the person chose to be told, or None."""
+        """Contacts by ref, each with `chosen`: how the person chose to be told, or None.
+
+        `text` is part of a ref, name, mail address or number.
+        """
         statement = select(contacts, preferences.c.digest.label("chosen")).outerjoin(
             preferences, preferences.c.contact == contacts.c.ref
         )
         if partner is not None:
             statement = statement.where(contacts.c.partner == partner)
+        if text is not None:
+            said = [contacts.c.data[name].as_string() for name in ("name", "mail", "mobile")]
+            fits = (one.icontains(text, autoescape=True) for one in (contacts.c.ref, *said))
+            statement = statement.where(or_(*fits))
         return await self._by_ref(contacts, statement, after, limit)
 
     async def partners(self, *, text: str | None, after: str | None, limit: int) -> list[Row[Any]]:

@@ -27,7 +27,7 @@ SAID: Final[Mapping[str, str]] = {
     "revoked": N_("The token ends at once."),
     "user_added": N_("They may sign in now."),
     "user_changed": N_("Changed. Their sessions have ended."),
-    "undone": N_("%(n)s put back as they were."),
+    "told_again": N_("%(n)s are told again."),
     "ending": N_("It ends where it is."),
     "chosen": N_("The choice is in force."),
     "looked": N_("The workers were told to look at once."),

@@ -103,15 +103,24 @@ async def _rules(visit: Visit, _: Query, __: str) -> Rows:
         )
 
 
-def _newest(of: str, cells: Callable[[Visit, Any], tuple[Any, ...]], **named: str) -> Any:
-    """Rows of what is numbered, newest first. `named` columns are narrowed by the query's."""
+def _newest(
+    of: str,
+    cells: Callable[[Visit, Any], tuple[Any, ...]],
+    *,
+    equal: Mapping[str, str] | None = None,
+    holds: Mapping[str, str] | None = None,
+) -> Any:
+    """Rows of what is numbered, newest first, narrowed as the page was: column -> query's name."""
 
     async def rows(visit: Visit, query: Query, which: str) -> Rows:
-        equal = {column: query.get(name) or None for column, name in named.items()}
+        same: dict[str, Any] = {to: query.get(name) or None for to, name in (equal or {}).items()}
+        part = {to: query.get(name) or None for to, name in (holds or {}).items()}
         if of == "runs":
-            equal["kind"] = which
+            same["kind"] = which
         before: int | None = None
-        while found := await visit.app.store.lists.newest(of, before=before, limit=PAGE, **equal):
+        while found := await visit.app.store.lists.newest(
+            of, before=before, limit=PAGE, holds=part, **same
+        ):
             before = found[-1].id
             for row in found:
                 yield cells(visit, row)
@@ -121,8 +130,10 @@ def _newest(of: str, cells: Callable[[Visit, Any], tuple[Any, ...]], **named: st
 
 async def _contacts(visit: Visit, query: Query, _: str) -> Rows:
     after: str | None = None
-    partner = query.get("partner") or None
-    while rows := await visit.app.store.lists.contacts(partner=partner, after=after, limit=PAGE):
+    partner, text = query.get("partner") or None, query.get("text") or None
+    while rows := await visit.app.store.lists.contacts(
+        partner=partner, text=text, after=after, limit=PAGE
+    ):
         after = rows[-1].ref
         for row in rows:
             data = row.data
@@ -218,8 +229,8 @@ TABLES: Final[Mapping[str, Table]] = {
                 *(row.channel, visit.address(row.address), row.kind, visit.why(row.reason)),
                 *(row.by, row.created_at),
             ),
-            channel="channel",
-            kind="kind",
+            equal={"channel": "channel", "kind": "kind"},
+            holds={"address": "text"},
         ),
         N_("Suppressions"),
     ),
@@ -231,7 +242,8 @@ TABLES: Final[Mapping[str, Table]] = {
             lambda _, row: (
                 *(row.id, row.door, row.received_at, row.times, row.size, row.reason, row.body),
             ),
-            door="door",
+            equal={"door": "door"},
+            holds={"reason": "text"},
         ),
         N_("Quarantine"),
     ),
@@ -241,6 +253,7 @@ TABLES: Final[Mapping[str, Table]] = {
         _newest(
             "audit",
             lambda _, row: (row.at, row.by, row.action, row.target, row.reason, row.origin),
+            holds={name: name for name in ("by", "action", "target", "origin")},
         ),
         N_("Audit"),
     ),

@@ -40,7 +40,9 @@ def title(visit: Visit, row: Any) -> str:
     if "kind" in about:
         about["kind"] = visit.kind(about["kind"])
     found = _TITLES.get(row.kind)
-    return visit.t(found, **about) if found else row.kind
+    text = visit.t(found, **about) if found else str(row.kind)
+    trial = visit.t("a trial")
+    return f"{text} ({trial})" if about.get("trial") else text
 
 
 def mine(visit: Visit, row: Any) -> bool:
@@ -74,6 +76,10 @@ async def _one(visit: Visit) -> web.Response:
         rate=rate,
         left=left,
         mine=mine(visit, row),
+        may_import=row.kind == "import"
+        and bool(row.about.get("trial"))
+        and row.file is not None
+        and row.by == visit.by,
         can_undo=bool(row.changed)
         and visit.may("notifications:write")
         and row.ended_at is not None
