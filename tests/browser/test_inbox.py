@@ -6,20 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser
 
 from tests.fakes.clock import FakeClock
 from tests.integration.test_web import served
 from tests.product import contact, line, partner, payment, planned
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -31,19 +22,18 @@ async def test_a_mail_is_found_opened_and_fits(
     locale: str,
     word: str,
     scheme: Any,
-    browser_path: str,
+    chromium: Browser,
     tmp_path: Path,
     clock: FakeClock,
 ) -> None:
-    async with served(tmp_path, clock) as house, async_playwright() as playwright:
+    async with served(tmp_path, clock) as house:
         people = contact(
             name="王芳", mobile="+8613800138000", channels="mail,sms", language="zh-CN"
         )
         await planned(house.app, partner(), people, line(), payment())
         await house.app.scan.run("payment")
         await house.app.delivery.drain()
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        context = await browser.new_context(
+        context = await chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, locale=locale
         )
         page = await context.new_page()
@@ -57,7 +47,6 @@ async def test_a_mail_is_found_opened_and_fits(
         mail = page.frame_locator("iframe")
         text = await mail.locator("body").inner_text()
         wide = await page.evaluate("document.documentElement.scrollWidth")
-        await browser.close()
 
         assert word in body
         assert "¥106.00" in text

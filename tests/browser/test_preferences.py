@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page
 
-from tests.browser.test_inbox import FLAGS
 from tests.fakes.clock import FakeClock
 from tests.integration.test_preferences import MOBILE, link, off, tell, wang
 from tests.integration.test_web import served
@@ -44,15 +43,14 @@ async def test_a_choice_is_made_by_the_keyboard_alone(
     saved: str,
     more: str,
     scheme: Any,
-    browser_path: str,
+    chromium: Browser,
     tmp_path: Path,
     clock: FakeClock,
 ) -> None:
-    async with served(tmp_path, clock) as house, async_playwright() as playwright:
+    async with served(tmp_path, clock) as house:
         await tell(house.app, wang(language=language), line(), payment(), statement())
         path = await link(house.app, "payment")
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        context = await browser.new_context(
+        context = await chromium.new_context(
             viewport={"width": 360, "height": 780}, color_scheme=scheme
         )
         page = await context.new_page()
@@ -77,7 +75,6 @@ async def test_a_choice_is_made_by_the_keyboard_alone(
         await page.get_by_text(more).click()
         widths.append(await page.evaluate("document.documentElement.scrollWidth"))
         kinds = await page.locator("tbody tr").count()
-        await browser.close()
 
         assert saved in body
         assert daily
@@ -90,19 +87,17 @@ async def test_a_choice_is_made_by_the_keyboard_alone(
 
 
 async def test_the_form_needs_no_script(
-    browser_path: str, tmp_path: Path, clock: FakeClock
+    chromium: Browser, tmp_path: Path, clock: FakeClock
 ) -> None:
-    async with served(tmp_path, clock) as house, async_playwright() as playwright:
+    async with served(tmp_path, clock) as house:
         await tell(house.app, wang(), statement())
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        context = await browser.new_context(java_script_enabled=False)
+        context = await chromium.new_context(java_script_enabled=False)
         page = await context.new_page()
         await page.goto(house.url + await link(house.app, "statement"))
         await page.get_by_role("link", name="more kinds").click()
         await page.get_by_label("Voucher: SMS").uncheck()
         await page.get_by_role("button", name="Save my choice").click()
         body = await page.inner_text("body")
-        await browser.close()
 
         assert "Your choice is saved" in body
         assert await off(house.app) == {("sms", MOBILE, "voucher", "recipient")}

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser
 
 from tests import openid
-from tests.browser.test_inbox import FLAGS
 from tests.fakes.clock import FakeClock
 from tests.integration.test_web import served
 from workers import users
@@ -32,14 +31,13 @@ async def test_somebody_signs_in_by_keyboard_and_out_again(
     title: str,
     wrong: str,
     scheme: Any,
-    browser_path: str,
+    chromium: Browser,
     tmp_path: Path,
     clock: FakeClock,
 ) -> None:
-    async with served(tmp_path, clock) as house, async_playwright() as playwright:
+    async with served(tmp_path, clock) as house:
         await users.add(house.app, "li.na", "operator", PASSWORD, "test")
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        context = await browser.new_context(
+        context = await chromium.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
             locale=locale,
@@ -61,14 +59,14 @@ async def test_somebody_signs_in_by_keyboard_and_out_again(
         await page.wait_for_url("**/inbox?channel=mail")
 
         await page.goto(house.url)
-        assert "li.na" in await page.inner_text("form.leave")
+        assert "li.na" in await page.inner_text("details.you summary")
         await page.screenshot(path=tmp_path / "home.png", full_page=True)
-        await page.click("form.leave button")
+        await page.click("details.you summary")
+        await page.click("details.you form button")
         await page.wait_for_url("**/sign-in")
         await page.screenshot(path=tmp_path / "sign-in.png")
         await page.goto(house.url)
         assert await page.inner_text("h1") == title
-        await browser.close()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ async def test_somebody_signs_in_by_keyboard_and_out_again(
     ],
 )
 async def test_somebody_signs_in_at_a_provider_by_keyboard(
-    width: int, locale: str, words: str, refused: str, browser_path: str, tmp_path: Path
+    width: int, locale: str, words: str, refused: str, chromium: Browser, tmp_path: Path
 ) -> None:
     people: list[dict[str, Any]] = [
         {"sub": "sub-1", "preferred_username": "li.na", "groups": ["desk"]},
@@ -97,12 +95,8 @@ async def test_somebody_signs_in_at_a_provider_by_keyboard(
             }
         }
         clock = FakeClock(datetime.now(UTC))  # the provider has no other
-        async with (
-            served(tmp_path, clock, console=console) as house,
-            async_playwright() as playwright,
-        ):
-            browser = await playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-            context = await browser.new_context(
+        async with served(tmp_path, clock, console=console) as house:
+            context = await chromium.new_context(
                 viewport={"width": width, "height": 900}, locale=locale, java_script_enabled=False
             )
             # The provider's form has its colours from a server that isn't asked here.
@@ -135,4 +129,3 @@ async def test_somebody_signs_in_at_a_provider_by_keyboard(
             await page.click("details.you summary")
             await page.click("form[action='/sign-out'] button")
             await page.wait_for_url("**/sign-in")
-            await browser.close()
