@@ -214,8 +214,10 @@ class Replayed:
     refused: str = ""
 
 
-async def replay(app: App, letter: int, by: str) -> Replayed:
+async def replay(app: App, letter: int, by: str, why: str = "") -> Replayed:
     """Takes a message of the quarantine in; what is refused again stays, with its new reason.
+
+    The audit says what came of it, and `why` it was tried.
 
     Raises UnknownThingError, StateError when only its beginning is kept.
     """
@@ -233,7 +235,8 @@ async def replay(app: App, letter: int, by: str) -> Replayed:
         sender = Sender(row.door.removeprefix(BY_HTTP)) if by_http else None
         (result,) = await app.events.take([event], sender)
         if result.well:
-            await letters.remove(letter, by, "replay", result.status, app.clock())
+            said = f"{result.status}: {why}" if why else result.status
+            await letters.remove(letter, by, "replay", said, app.clock())
             return Replayed(result.outcome, await _scan(app, result))
         reason = result.why
     await letters.refused_again(letter, reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ from schedules.planner import Step, Told, Verdict
 from schedules.rule import Cadence, Stage
 from workers.core import Core
 from workers.store import Row
+from workers.store.engine import shown_url
 
 if TYPE_CHECKING:
     from workers.outlook import Explained
@@ -148,7 +148,6 @@ def _stage(one: Stage) -> str:
 # --- settings -------------------------------------------------------------------------------
 
 _SECRETS: Final = ("password", "secret", "token", "key", "auth")
-_IN_ADDRESS: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
 
 
 def settings(of: BaseModel) -> dict[str, Any]:
@@ -173,9 +172,9 @@ def _masked(key: str, value: Any) -> Any:
     secret = isinstance(value, SecretStr) or any(word in key.split(".")[-1] for word in _SECRETS)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, str) and "://" in value:
-        value = _IN_ADDRESS.sub(r"\1:***@", value)
-    elif secret and value and not isinstance(value, bool):
+    elif isinstance(value, str) and "://" in value and "@" in value:
+        return shown_url(value)
+    if secret and value and not isinstance(value, bool):
         text = str(value)
         return f"{text[0]}…{text[-1]}" if len(text) >= 12 else "…"
     if value is None or isinstance(value, bool | int | float | str):

@@ -14,6 +14,8 @@ from workers.store.engine import Database, insert
 
 KEPT = timedelta(days=7)
 """How long a job and its file are kept after its beginning."""
+TRIED_KEPT = timedelta(minutes=15)
+"""How long a file that was imported on trial is kept, to be taken in."""
 _LIGHT = [column for column in jobs.c if column.name not in {"file", "changed"}]
 
 
@@ -29,6 +31,11 @@ class JobStore:
         """Notes a job, and forgets those that began longer than KEPT ago."""
         async with self.database.write() as connection:
             await connection.execute(delete(jobs).where(jobs.c.began_at < now - KEPT))
+            await connection.execute(
+                update(jobs)
+                .where(jobs.c.kind == "import", jobs.c.ended_at < now - TRIED_KEPT)
+                .values(file=None)
+            )
             await connection.execute(
                 insert(connection, jobs).values(
                     uid=uid,
@@ -96,6 +103,11 @@ class JobStore:
                 .where(jobs.c.uid == uid, jobs.c.state == "running")
                 .values(wished_end=True)
             )
+
+    async def let_go(self, uid: str) -> None:
+        """Forgets a job's file."""
+        async with self.database.write() as connection:
+            await connection.execute(update(jobs).where(jobs.c.uid == uid).values(file=None))
 
     async def undone(self, uid: str) -> None:
         """Forgets what a job changed: it was undone."""

@@ -382,14 +382,23 @@ class Operations(Ledger):
                 await self.note(connection, by, "suppress", f"{channel} address", reason, now)
             return made
 
-    async def lift(self, channel: str, address: str, by: str, reason: str, now: datetime) -> int:
-        """Lets an address be written to again; returns how many suppressions ended."""
+    async def lift(
+        self,
+        channel: str,
+        address: str,
+        by: str,
+        reason: str,
+        now: datetime,
+        kind: str | None = None,
+    ) -> int:
+        """Lets an address be written to again, of one kind or of all; returns how many ended."""
+        statement = delete(suppressions).where(
+            suppressions.c.channel == channel, suppressions.c.address == address
+        )
+        if kind is not None:
+            statement = statement.where(suppressions.c.kind == kind)
         async with self.database.write() as connection:
-            done = await connection.execute(
-                delete(suppressions).where(
-                    suppressions.c.channel == channel, suppressions.c.address == address
-                )
-            )
+            done = await connection.execute(statement)
             if done.rowcount:
                 await self.note(connection, by, "lift", f"{channel} address", reason, now)
             return done.rowcount

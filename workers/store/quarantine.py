@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.errors import UnknownThingError
@@ -118,6 +118,27 @@ class Quarantine:
         newest = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         async with self.database.read() as connection:
             return list(await connection.execute(newest))
+
+    async def doors(self) -> dict[str, int]:
+        """How many there are by the door they came in by."""
+        counted = select(dead_letters.c.door, func.count()).group_by(dead_letters.c.door)
+        async with self.database.read() as connection:
+            rows = await connection.execute(counted.order_by(dead_letters.c.door))
+            return {row[0]: row[1] for row in rows}
+
+    async def newest(self) -> int:
+        """The number of the newest one; 0 where there is none."""
+        async with self.database.read() as connection:
+            found = await connection.execute(select(func.max(dead_letters.c.id)))
+            return int(found.scalar() or 0)
+
+    async def numbers(self, door: str | None, until: int) -> list[int]:
+        """The numbers of a door's, or all, up to `until`."""
+        statement = select(dead_letters.c.id).where(dead_letters.c.id <= until)
+        if door is not None:
+            statement = statement.where(dead_letters.c.door == door)
+        async with self.database.read() as connection:
+            return list((await connection.execute(statement.order_by(dead_letters.c.id))).scalars())
 
     async def one(self, letter_id: int) -> Row[Any]:
         """One message. Raises UnknownThingError."""

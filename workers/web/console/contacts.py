@@ -58,10 +58,13 @@ async def _choose(visit: Visit) -> web.Response:
     shown, ticked = _pairs(visit.form.get("shown", ())), _pairs(visit.form.get("on", ()))
     one = await person(visit.app, ref)
     stopped = {(row.kind, row.channel) for row in one.off}
+    # Where nothing comes at all, boxes can't be ticked: they say nothing of what is wished.
+    shown = {(kind, to) for kind, to in shown if ("*", to) not in stopped}
+    digest = visit.said("digest")
     await choose(
         visit.app,
         ref,
-        digest=visit.said("digest") or None,
+        digest=digest if digest != wishes(visit.app, one)["digest"] else None,
         off=sorted((shown - ticked) - stopped),
         on=sorted(shown & ticked & stopped),
         by=visit.by,

@@ -12,6 +12,7 @@ from workers.errors import InputError, StateError
 from workers.importing import Imported, import_file
 from workers.jobs import Progress
 from workers.render.formats import N_
+from workers.store.jobs import TRIED_KEPT
 from workers.tokens import Scope
 from workers.web.console._visit import Nav, Route, Visit
 from workers.web.problems import ProblemError
@@ -38,9 +39,13 @@ async def _take(visit: Visit) -> web.Response:
     row = await visit.app.store.jobs.one(visit.place("uid"), whole=True)
     if row.kind != "import" or not row.about.get("trial") or row.file is None:
         raise StateError("there is no file of a trial: choose the file again")
+    if row.ended_at is None or visit.now - row.ended_at > TRIED_KEPT:
+        raise StateError("the trial is older than 15 minutes: choose the file again")
     if row.by != visit.by:
         raise ProblemError("scope", "Who tried the file takes it in: try it yourself.")
-    return await _begin(visit, row.file_name, row.file, trial=False)
+    answer = await _begin(visit, row.file_name, row.file, trial=False)
+    await visit.app.store.jobs.let_go(row.uid)
+    return answer
 
 
 async def _begin(visit: Visit, name: str, content: bytes, *, trial: bool) -> web.Response:

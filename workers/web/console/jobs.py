@@ -50,12 +50,22 @@ def mine(visit: Visit, row: Any) -> bool:
     return bool(row.by == visit.by) or visit.caller.may(Scope.ADMIN)
 
 
+def detail(visit: Visit, row: Any) -> str:
+    """What a job says of itself; of what files and systems hold only to whom may see people."""
+    if row.kind in {"import", "sync"} and not visit.sees_people:
+        return ""
+    return visit.why(row.detail)
+
+
 async def _list(visit: Visit) -> web.Response:
     before = visit.number("before")
     rows = await visit.app.store.jobs.newest(PAGE + 1, before)
     return visit.page(
         "jobs.html",
-        rows=[(row, title(visit, row), standing(row, visit.now)) for row in rows[:PAGE]],
+        rows=[
+            (row, title(visit, row), standing(row, visit.now), detail(visit, row))
+            for row in rows[:PAGE]
+        ],
         older=visit.again(before=rows[PAGE - 1].id) if len(rows) > PAGE else "",
         newest=visit.again(before=None) if before else "",
     )
@@ -71,6 +81,7 @@ async def _one(visit: Visit) -> web.Response:
         "job.html",
         row=row,
         title=title(visit, row),
+        detail=detail(visit, row),
         state=state,
         took=took,
         rate=rate,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +19,10 @@ from workers.tokens import Scope
 from workers.web.console._visit import Nav, Route, Visit
 
 PAGE = 50
-MOST = 20_000
+MOST_CHARACTERS = 200_000
+"""Of a body that is shown."""
+MOST_DEEP = 20
+"""Levels of JSON that are set out in lines; what is deeper is shown as it came."""
 
 
 async def _list(visit: Visit) -> web.Response:
@@ -32,13 +35,16 @@ async def _list(visit: Visit) -> web.Response:
         door=door or None,
         holds={"reason": text or None},
     )
-    doors = Counter(row.door for row in await lists.newest("letters", before=None, limit=1000))
+    store = Quarantine(visit.app.store.database)
+    doors = await store.doors()
     return visit.page(
         "quarantine.html",
         rows=rows[:PAGE],
         older=visit.again(before=rows[PAGE - 1].id) if len(rows) > PAGE else "",
         newest=visit.again(before=None) if before else "",
-        doors=[(one, one) for one in sorted(doors)],
+        doors=[(one, f"{one} ({count})") for one, count in doors.items()],
+        count=doors.get(door, 0) if door else sum(doors.values()),
+        until=await store.newest(),
         door=door,
         text=text,
     )
@@ -54,10 +60,15 @@ def _number(visit: Visit) -> int:
 
 
 def _readable(body: str) -> str:
-    try:
-        return json.dumps(json.loads(body), ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        return body
+    """JSON in lines, unless it is made to be long that way; anything else as it is."""
+    depth = deepest = 0
+    for one in body:
+        depth += (one in "[{") - (one in "]}")
+        deepest = max(deepest, depth)
+    if deepest <= MOST_DEEP:
+        with suppress(ValueError):
+            body = json.dumps(json.loads(body), ensure_ascii=False, indent=2)
+    return body[:MOST_CHARACTERS]
 
 
 async def _replay(visit: Visit) -> web.Response:
@@ -81,8 +92,12 @@ async def _many(visit: Visit) -> web.Response:
     if action not in {"replay", "drop"}:
         raise InputError(f"action {action!r}: it is replay or drop")
     reason = visit.reason(needed=True)
-    rows = await visit.app.store.lists.newest("letters", before=None, limit=MOST, door=door or None)
-    letters = [int(row.id) for row in rows]
+    # What came in since the page was opened was seen by nobody.
+    until = visit.said("until")
+    if not (until.isascii() and until.isdigit() and len(until) < 18):
+        raise InputError("until: open the page again, then send it from there")
+    store = Quarantine(visit.app.store.database)
+    letters = await store.numbers(door or None, int(until))
 
     async def work(progress: Progress) -> None:
         await _each(visit.app, action, letters, visit.by, reason, progress)
@@ -104,7 +119,7 @@ async def _each(
                 await store.remove(letter, by, "drop", reason, app.clock())
                 taken = True
             else:
-                taken = not (await by_hand.replay(app, letter, by)).refused
+                taken = not (await by_hand.replay(app, letter, by, reason)).refused
         except (StateError, UnknownThingError):
             taken = False
         progress.counts["moved" if taken else "left"] += 1

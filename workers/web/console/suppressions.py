@@ -51,7 +51,12 @@ async def _add(visit: Visit) -> web.Response:
 async def _lift(visit: Visit) -> web.Response:
     channel, address = address_of(visit.said("address"))
     ended = await visit.app.store.operations.lift(
-        channel, address, visit.by, visit.reason(needed=True), visit.now
+        channel,
+        address,
+        visit.by,
+        visit.reason(needed=True),
+        visit.now,
+        visit.said("kind") or None,
     )
     if not ended:
         raise UnknownThingError(f"{address} isn't suppressed")
