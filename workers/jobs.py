@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
@@ -23,7 +23,6 @@ from workers.store.jobs import JobStore
 
 log = structlog.get_logger("jobs")
 
-JobKind = Literal["scan", "sync", "import", "move", "quarantine", "export"]
 SAY_EVERY_S = 0.5
 LOST_AFTER = timedelta(seconds=20)
 CHANGED_KEPT = 20_000
@@ -60,8 +59,8 @@ class Jobs:
         self._clock = clock
         self._running: set[asyncio.Task[None]] = set()
 
-    async def begin(self, kind: JobKind, about: Mapping[str, Any], by: str, work: Work) -> str:
-        """Begins a job and returns its uid; `about` fills in its title."""
+    async def begin(self, kind: str, about: Mapping[str, Any], by: str, work: Work) -> str:
+        """Begins a job and returns its uid; `about` fills in its title, or has it as `title`."""
         uid = uuid.uuid4().hex
         await self.store.begin(uid, kind, about, by, self._clock())
         task = asyncio.create_task(self._run(uid, work), name=f"job {kind}")

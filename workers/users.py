@@ -41,7 +41,7 @@ class Role(StrEnum):
 
 _READS = frozenset({Scope.RECORDS_READ, Scope.NOTIFICATIONS_READ, Scope.RULES_READ})
 SCOPES: Final[Mapping[Role, frozenset[str]]] = {
-    # Names, addresses and what messages say are people's own: a viewer opens no page with them.
+    # Names and addresses are people's own: a viewer sees them masked, and not what messages say.
     Role.VIEWER: _READS,
     Role.OPERATOR: _READS
     | {

@@ -67,6 +67,11 @@ class ConsolePages:
         """The tags of the languages there are, English first."""
         return (SOURCE, *(name for name in self.catalogues if name != SOURCE))
 
+    @property
+    def own_names(self) -> dict[str, str]:
+        """What each language calls itself, by tag."""
+        return {tag: self.formats[tag].own_name for tag in self.languages}
+
     def render(self, template: str, language: str, **values: Any) -> str:
         """One page. Raises jinja2's errors: these templates are the product's own."""
         found = self._environments[language].get_template(template)

@@ -39,6 +39,12 @@ class Formats:
         self._locale = Locale.parse(catalogue.language, sep="-")
         self._zone = zone
 
+    @property
+    def own_name(self) -> str:
+        """What the language calls itself."""
+        name = self._locale.get_language_name() or str(self._locale)
+        return name[0].upper() + name[1:]
+
     def number(self, value: int | float | Decimal) -> str:
         """12,345."""
         return str(format_decimal(value, locale=self._locale))

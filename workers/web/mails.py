@@ -22,6 +22,8 @@ _CID = re.compile(r"cid:([\w.@+-]+)")
 _SHOWN = ("image/png", "image/jpeg", "image/gif")
 """Pictures that stand in a mail's HTML; all else that comes along is a file."""
 _LIGHT = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*light\s*\)", re.IGNORECASE)
+_CODED = re.compile(rb"(?m)(?:^[A-Za-z0-9+/]{60,}\r?\n){12,}")
+_KEPT_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,22 @@ def open_mail(source: bytes) -> OpenedMail:
     headers = tuple((name, _safely(lambda n=name: message[n])) for name in _names(message))
     html = _CID.sub(lambda found: images.get(found[1], found[0]), html)
     return OpenedMail(headers, html, text, tuple(files), source)
+
+
+def abridged(source: bytes, most: int, left_out: str) -> str:
+    """A mail's source for reading: of a file's base64 its first lines, and at most `most` bytes.
+
+    `left_out` is a line that stands for what is missing, with the bytes it has as `%(n)s`.
+    """
+
+    def shorter(found: re.Match[bytes]) -> bytes:
+        lines = found[0].splitlines(keepends=True)
+        rest = sum(map(len, lines[_KEPT_LINES:]))
+        return b"".join(lines[:_KEPT_LINES]) + (left_out % {"n": f"{rest:,}"}).encode() + b"\r\n"
+
+    short = _CODED.sub(shorter, source)
+    text = short[:most].decode("utf-8", "replace")
+    return text if len(short) <= most else f"{text}\n{left_out % {'n': f'{len(short) - most:,}'}}"
 
 
 def framed(html: str, look: Look) -> str:

@@ -2,7 +2,8 @@
 
 To add one, write `<area>.py` with `ROUTES`, a sequence of Route, and `NAV`, its place in the menu
 or None; its templates are in templates/console/pages/. Who may, the check of forms and the language
-follow from the declaration.
+follow from the declaration. It may have `SAID`, what a page says after something was done, and
+`TABLES`, what can be exported.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from workers.render.pages import Pages
 from workers.tokens import Scope
 from workers.web.access import Access, require
 from workers.web.console._foresight import Foreseen
+from workers.web.console._said import SAID
 from workers.web.console._visit import Look, Nav, Route, Visit
 from workers.web.problems import LANGUAGE_COOKIE, ProblemError, of_caller, read_body
 
@@ -46,10 +48,7 @@ def find_areas() -> tuple[list[Route], list[Nav]]:
     """All routes, and the menu in its order. Raises ValueError when two have the same route."""
     routes: list[Route] = []
     menu: list[Nav] = [*_OTHERS]
-    for name in sorted(one.name for one in pkgutil.iter_modules(__path__)):
-        if name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{name}")
+    for module in _modules():
         routes.extend(module.ROUTES)
         if module.NAV is not None:
             menu.append(module.NAV)
@@ -57,6 +56,22 @@ def find_areas() -> tuple[list[Route], list[Nav]]:
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise ValueError(f"declared twice in workers/web/console: {sorted(twice)}")
     return routes, sorted(menu, key=lambda one: (_GROUPS.index(one.group), one.order))
+
+
+def _modules() -> list[Any]:
+    names = sorted(one.name for one in pkgutil.iter_modules(__path__))
+    return [importlib.import_module(f"{__name__}.{one}") for one in names if one[0] != "_"]
+
+
+def _all_of(name: str) -> dict[str, Any]:
+    """What the areas have under a name that they may leave out, together."""
+    found: dict[str, Any] = {}
+    for module in _modules():
+        for key, value in getattr(module, name, {}).items():
+            if key in found:
+                raise ValueError(f"{name} {key} is in workers/web/console twice")
+            found[key] = value
+    return found
 
 
 class Console:
@@ -70,6 +85,8 @@ class Console:
         self.foreseen = Foreseen(app)
         self._short = pages
         self.routes, self._menu = find_areas()
+        self.said = {**_all_of("SAID"), **SAID}
+        self.tables = _all_of("TABLES")
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes."""

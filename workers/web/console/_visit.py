@@ -17,7 +17,6 @@ from workers.errors import InputError
 from workers.render.catalogue import Catalogue
 from workers.tokens import Scope
 from workers.web.access import Caller
-from workers.web.console._said import SAID
 
 if TYPE_CHECKING:
     from workers.web.console import Console
@@ -191,7 +190,7 @@ class Visit:
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A whole page."""
         code = self.query("said")
-        found = SAID.get(code)
+        found = self.console.said.get(code)
         count = self.number("n") or 0
         text = self.console.pages.render(
             template,

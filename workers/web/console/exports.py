@@ -295,9 +295,9 @@ TABLES: Final[Mapping[str, Table]] = {
 
 async def _export(visit: Visit) -> web.Response:
     name, _, which = visit.place("table").partition("/")
-    table = TABLES.get(name)
+    table: Table | None = visit.console.tables.get(name)
     if table is None:
-        raise UnknownThingError(f"there is no table {name}: {', '.join(TABLES)}")
+        raise UnknownThingError(f"there is no table {name}: {', '.join(visit.console.tables)}")
     if not visit.caller.may(table.scope):
         raise ProblemError("scope", f"It needs the scope {table.scope}.")
     if name == "runs":

@@ -39,7 +39,7 @@ def title(visit: Visit, row: Any) -> str:
         about["table"] = visit.t(about["table"])
     if "kind" in about:
         about["kind"] = visit.kind(about["kind"])
-    found = _TITLES.get(row.kind)
+    found = _TITLES.get(row.kind) or about.get("title")
     text = visit.t(found, **about) if found else str(row.kind)
     trial = visit.t("a trial")
     return f"{text} ({trial})" if about.get("trial") else text

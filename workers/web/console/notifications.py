@@ -18,7 +18,7 @@ from workers.render.formats import N_
 from workers.store.operations import Whole
 from workers.tokens import Scope
 from workers.web.console._visit import Nav, Route, Visit
-from workers.web.mails import FRAME_POLICY, OpenedMail, framed, open_mail
+from workers.web.mails import FRAME_POLICY, OpenedMail, abridged, framed, open_mail
 from workers.web.problems import ProblemError, download
 
 PAGE = 50
@@ -26,8 +26,8 @@ STATES: Final = (
     *("pending", "sending", "accepted", "delivered", "failed", "suppressed", "cancelled"),
     *("parked", "unknown"),
 )
-MOST_SOURCE = 200_000
-"""Characters of a source that the page shows; the file has all."""
+MOST_SOURCE = MOST_TEXT = 40_000
+"""Bytes of a mail's source, characters of its text, that the page shows; the file has all."""
 _DONE = {"retry": "retried", "release": "released", "cancel": "cancelled"}
 
 
@@ -94,12 +94,17 @@ async def _one(visit: Visit) -> web.Response:
         diverts=whole.row.state in by_hand.DIVERTED_FROM,
         view=view if mail is not None else "text",
         mail=mail,
-        text=text,
+        text=text[:MOST_TEXT],
+        cut=len(text) > MOST_TEXT,
         kept=kept,
         fault=fault,
-        source=mail.source[:MOST_SOURCE].decode("utf-8", "replace") if mail else "",
+        source=_source(visit, mail) if mail is not None and view == "source" else "",
         parts_of=visit.app.settings,
     )
+
+
+def _source(visit: Visit, mail: OpenedMail) -> str:
+    return abridged(mail.source, MOST_SOURCE, visit.t("[ %(n)s bytes: the whole mail has them ]"))
 
 
 async def _read(visit: Visit, whole: Whole) -> tuple[OpenedMail | None, str, bool]:
