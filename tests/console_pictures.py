@@ -215,7 +215,6 @@ async def main(target: Path | None) -> None:
                     await asyncio.to_thread(file.write_bytes, content)
                     print(f"{file.relative_to(IMAGES.parents[1])} {len(content):,} bytes")
             return
-        target.mkdir(parents=True, exist_ok=True)
         for some in every(pages(places)):
             async for one, picture in take(browser, url, state, some, whole=True):
                 file = target / f"{one.name}-{one.width}-{one.locale}-{one.scheme}.png"
@@ -223,4 +222,7 @@ async def main(target: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    where = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    if where is not None:
+        where.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(where))

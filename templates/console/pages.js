@@ -13,6 +13,9 @@
     if (box.matches("[data-all]")) for (const one of boxes(form)) one.checked = box.checked;
     count(form);
   });
+  // On a phone the menu is a strip: it begins at the page one is on.
+  const here = document.querySelector(".side [aria-current]");
+  if (here) here.closest(".side").scrollLeft = here.offsetLeft - 60;
   // A menu that was opened closes by Escape, and when one looks elsewhere.
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) {
