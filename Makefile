@@ -25,7 +25,7 @@ help:
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make docs    write the generated pages of the documentation anew"
-	@echo "make pictures  take the pictures of docs/rules.md anew (needs Chromium or Chrome)"
+	@echo "make pictures  take the pictures of docs/rules.md and docs/console.md anew (needs Chromium or Chrome)"
 	@echo "make lock    refresh the lock files to the newest versions that pyproject.toml allows"
 	@echo "make clean   remove the environments and caches"
 
@@ -72,6 +72,7 @@ docs: .venv/.stamp-dev
 
 pictures: .venv/.stamp-dev
 	@$(BIN)/python -m tests.pictures $(ARGS)
+	@$(BIN)/python -m tests.console_pictures
 
 # The running product's lock takes its versions from the developers', so tests run what is shipped.
 catalogues: .venv/.stamp-dev
