@@ -371,10 +371,10 @@ def _usable(step: Step, seen: set[tuple[str, str]], around: Circumstances) -> St
     address = contact.address(channel)
     if address is None:
         masked = contact.mail if channel == "mail" else contact.mobile
-        what = "a masked" if masked else "no"
-        return replace(
-            step, why=f"contact {contact.ref} has {what} {channel} address: import the full one"
-        )
+        why = f"contact {contact.ref} has no {channel} address: import the full one"
+        if masked:
+            why = f"contact {contact.ref} has a masked {channel} address: import the full one"
+        return replace(step, why=why)
     if channel not in contact.channels:
         why = f"contact {contact.ref} doesn't wish {channel}"
         return replace(step, verdict=Verdict.UNWANTED, why=why)

@@ -153,10 +153,11 @@ class Visit:
         return f"{who[0]}***@{where}" if at and who else f"{text[:-8]}****{text[-2:]}"
 
     def why(self, text: str | None) -> str:
-        """A reason or a server's reply, in which addresses may stand."""
-        if not text or self.sees_people:
-            return text or ""
-        return _NUMBER.sub("****", _MAIL.sub("***@***", text))
+        """A reason or a server's reply, in which addresses may stand, in the reader's language."""
+        if not text:
+            return ""
+        said = self.catalogue.reason(text)
+        return said if self.sees_people else _NUMBER.sub("****", _MAIL.sub("***@***", said))
 
     def kind(self, kind: str | None) -> str:
         """What people call a rule."""

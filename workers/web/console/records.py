@@ -200,7 +200,9 @@ def _life(visit: Visit, row: Any, told: Explained | None, wholes: list[Whole]) -
             if step.verdict in {Verdict.COMING, Verdict.DUE}:
                 found.append(_to_come(visit, told, step))
     if row.closed_at is not None or row.closed_by_hand:
-        found.append(Moment(row.closed_at, say("Closed"), row.closed_by_hand or row.why, "good"))
+        found.append(
+            Moment(row.closed_at, say("Closed"), visit.why(row.closed_by_hand or row.why), "good")
+        )
     last = visit.now
     return sorted(found, key=lambda one: one.at or last)
 

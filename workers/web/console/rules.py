@@ -66,7 +66,7 @@ async def _one(visit: Visit) -> web.Response:
         kind=kind,
         rule=next(one for one in await shown.rules(visit.app) if one["kind"] == kind),
         pause=(await store.operations.paused()).get(kind),
-        rungs=rungs(cadence),
+        rungs=[(stage, visit.catalogue.cadence(when)) for stage, when in rungs(cadence)],
         cadence=cadence,
         runs=runs[:RUNS],
         older=visit.again(before=runs[RUNS - 1].id) if len(runs) > RUNS else "",
