@@ -19,7 +19,7 @@ from workers.web.console._foresight import DAYS
 from workers.web.console._visit import Nav, Route, Visit
 
 SHADES = 5
-SHOWN = 500
+SHOWN = 80
 """Messages of a day that are listed at a time."""
 _SATURDAY = 5
 

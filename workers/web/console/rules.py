@@ -20,7 +20,7 @@ from workers.web.console._visit import Nav, Route, Visit
 from workers.web.mails import FRAME_POLICY, framed
 
 RUNS = 20
-SHOWN = 300
+SHOWN = 80
 """Messages of a dry run that are listed."""
 
 
