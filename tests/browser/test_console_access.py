@@ -4,13 +4,14 @@ it is light.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from tests.browser.test_console import desk
 from tests.fakes.clock import FakeClock
@@ -81,7 +82,15 @@ async def test_a_page_is_light_and_quickly_there(
         took = []
         for _ in range(5):
             await at.go("/")
-            await at.page.wait_for_function(f"({PAINT}) > 0")
-            took.append(float(await at.page.evaluate(PAINT)))
+            took.append(await _painted(at.page))
         print(f"first paint of the overview: {median(took):.0f} ms (median of 5)")
         assert 0 < median(took) < SLOWEST_MS
+
+
+async def _painted(page: Page) -> float:
+    """When the page was painted first. Playwright's own waiting would need the page's `eval`."""
+    for _ in range(200):
+        if at := float(await page.evaluate(PAINT)):
+            return at
+        await asyncio.sleep(0.05)
+    raise AssertionError("the page was never painted")
