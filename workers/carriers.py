@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -116,15 +117,23 @@ class Carriers:
     def _state(self, name: str) -> str:
         return self.states[name].state if name in self.states else "closed"
 
-    def choose(self, row: Row[Any]) -> str | None:
+    def choose(
+        self, row: Row[Any], first: Callable[[str, str | None], str | None] | None = None
+    ) -> str | None:
         """Who carries this message; None when no provider may now.
 
-        One that was in trouble with it goes last.
+        `first` is `self.first`, or what remembers its answers for many messages.
         """
         if probe := self._probes.get(row.id):
             return probe
-        usable = self.open_ones(row.channel)
-        others = [name for name in usable if name != row.avoid]
+        return (first or self.first)(row.channel, row.avoid)
+
+    def first(self, channel: str, avoid: str | None) -> str | None:
+        """The first of a channel's providers that is in use now; one that was in trouble with the
+        message goes last.
+        """
+        usable = self.open_ones(channel)
+        others = [name for name in usable if name != avoid]
         return next(iter(others or usable), None)
 
     async def unsafe(
@@ -388,7 +397,12 @@ class Carriers:
 
 def domain_of(row: Row[Any]) -> str:
     """The recipient's domain in lower case; "" for SMS."""
-    return str(row.address).rpartition("@")[2].lower() if row.channel == "mail" else ""
+    return _domain(row.address) if row.channel == "mail" else ""
+
+
+@lru_cache(maxsize=10_000)
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2].lower()
 
 
 def _channel(word: str) -> Channel:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import structlog
@@ -43,6 +43,8 @@ RECORD_EVERY_S = 0.02
 """Outcomes that come within this time are recorded in one transaction, if any is to come."""
 GATHER_S = 0.02
 """So long places that became free wait for more, so that a chunk is worth its transaction."""
+ALONE_S = 0.25
+"""So long a chunk is begun by itself; one that takes longer doesn't keep others waiting."""
 STUCK_S = 3.0
 """Who has waited so long for a place is given back, so that others come in."""
 
@@ -69,7 +71,9 @@ class Delivery:
         self._known = frozenset({*registry.rules, DIGEST})  # a newer version's are left to it
         self.commitment = Commitment(store, self.look, self.purse, self.carriers, settings, clock)
         self.outcomes = self.commitment.outcomes
-        self.foresight = Foresight(self.look, lambda: (one for one, _ in self._hand.values()))
+        self.foresight = Foresight(
+            self.look, lambda: (one for one, _ in self._hand.values()), self._pump
+        )
         self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
@@ -83,7 +87,10 @@ class Delivery:
         """What has begun and whose outcome isn't written down."""
         self._bell = asyncio.Event()
         self._room = asyncio.Event()
-        self._gathering: asyncio.TimerHandle | None = None
+        self._pumped_later: tuple[asyncio.TimerHandle, float] | None = None
+        self._begins_since = float("-inf")
+        self._short = False
+        """Whether shares left places free when the last were given away."""
         self._finished: asyncio.Queue[tuple[Finished, Turn | None, str]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -222,52 +229,82 @@ class Delivery:
     def _waiting(self) -> Counter[str]:
         """How many wait in hand for a place, by provider and by domain."""
         rows = [one.row for one, _ in self._hand.values()]
+        choose = lru_cache(maxsize=None)(self.carriers.first)
         return Counter(
-            key for row in rows for key in (self.carriers.choose(row), domain_of(row)) if key
+            key
+            for row in rows
+            for key in (self.carriers.choose(row, choose), domain_of(row))
+            if key
         )
 
     def _pump(self, *, gathered: bool = False) -> None:
-        """Hands out free places, in order, a chunk at a time; two chunks fit in: while one sends
-        the other is looked at and rendered.
+        """Hands out free places, in order, to what was seen, a chunk at a time. While one chunk
+        sends, the other is begun, and what comes next is seen; the places that become free
+        meanwhile make the chunk after it.
         """
-        size = max(1, self.settings.delivery.concurrency // 2)
-        if gathered:
-            self._gathering = None
-        while self._hand:
-            if self.carriers.places.free < min(size, len(self._hand)) and not gathered:
-                if self._gathering is None:
-                    loop = asyncio.get_running_loop()
-                    self._gathering = loop.call_later(GATHER_S, partial(self._pump, gathered=True))
-                return
-            if not (picked := self._pick(size)):
-                return
-            for one in picked:
-                del self._hand[one.id]
+        if not self._hand:
+            return
+        places, size = self.carriers.places, max(1, self.settings.delivery.concurrency // 2)
+        wait = self._begins_since + ALONE_S - asyncio.get_running_loop().time()
+        if wait > 0:
+            self._pump_later(wait)
+            return
+        wanted = min(size, len(self._hand))
+        if not gathered and places.held and (self._short or places.free < wanted):
+            self._pump_later(GATHER_S)
+            return
+        picked, unseen = self._pick(size)
+        self._short = len(picked) < wanted
+        for one in picked:
+            del self._hand[one.id]
+        if picked:
+            self._begins_since = asyncio.get_running_loop().time()
             self._spawn(self._chunk(picked))
-            self.foresight.ahead()
+        self.foresight.ahead(unseen)
 
-    def _pick(self, size: int) -> list[Claimed]:
+    def _pump_later(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait_s
+        if self._pumped_later is not None:
+            handle, then = self._pumped_later
+            if then <= at:
+                return
+            handle.cancel()
+        self._pumped_later = loop.call_later(wait_s, self._pump_gathered), at
+
+    def _pump_gathered(self) -> None:
+        self._pumped_later = None
+        self._pump(gathered=True)
+
+    def _pick(self, size: int) -> tuple[list[Claimed], list[Claimed]]:
         """Gives up to `size` places away: first to those who have some left of their share, then
-        what nobody of them wants to those who are quick.
+        what nobody of them wants to those who are quick. Also says who would have one, had it been
+        seen.
         """
-        places, picked, lost = self.carriers.places, dict[int, Claimed](), list[int]()
-        size = min(size, places.free)
+        places, size = self.carriers.places, min(size, self.carriers.places.free)
+        picked, unseen, lost = dict[int, Claimed](), dict[int, Claimed](), list[int]()
+        choose = lru_cache(maxsize=None)(self.carriers.first)
         for lent in (False, True):
             for one, _ in self._hand.values():
-                if len(picked) >= size:
+                if len(picked) + len(unseen) >= size:
                     break
-                if one.id in picked:
+                if one.id in picked or one.id in unseen:
                     continue
-                name = self.carriers.choose(one.row)
+                name = self.carriers.choose(one.row, choose)
                 if name is None:
                     lost.append(one.id)
                 elif places.fits(keys := self.carriers.keys(name, one.row), lent=lent):
                     places.take(one.id, keys)
-                    self._chosen[one.id] = name
-                    picked[one.id] = one
+                    if self.foresight.is_known(one):
+                        self._chosen[one.id] = name
+                        picked[one.id] = one
+                    else:
+                        unseen[one.id] = one
+        for one_id in unseen:
+            places.leave(one_id)
         if lost:
             self._spawn(self._give_back(set(lost), "", timedelta(0)))
-        return list(picked.values())
+        return list(picked.values()), list(unseen.values())
 
     async def _give_back_stuck(self) -> None:
         """Makes room for others where a slow server holds all the places it may."""
@@ -328,6 +365,7 @@ class Delivery:
             # Not begun, so nothing left: the lease ends and another look is taken.
             log.error("prepare", error=type(error).__name__, detail=str(error)[:200])
             self._let_go(claimed)
+        self._begins_since = float("-inf")
         for one in ready:
             self._spawn(self._send(one, begun_at))
         begun = {one.claimed.id for one in ready}
@@ -365,6 +403,7 @@ class Delivery:
         provider, error = self.carriers.by_name[name], None
         since = asyncio.get_running_loop().time()
         self.carriers.in_flight[name] += 1
+        self.carriers.places.began(one.claimed.id)
         try:
             if asyncio.get_running_loop().time() - begun_at > self._lease.total_seconds():
                 # This process was stopped in between: by now the message may be in other hands.

@@ -25,19 +25,32 @@ TAKES_S = 0.25
 MOST_OCTETS = 32 * 1024 * 1024
 """Of rendered mails that wait."""
 SMALLEST, LARGEST = 5, 100
+LONG_S, AT_A_TIME = 0.5, 2
+"""A look that takes longer is joined by another."""
 
 
 class Foresight:
-    """One per process. `waiting` gives what is in hand and waits for a place, in order."""
+    """One per process. `waiting` gives what is in hand and waits for a place, in order; `done` is
+    called each time that some of it was seen.
+    """
 
-    def __init__(self, look: LastLook, waiting: Callable[[], Iterable[Claimed]]) -> None:
+    def __init__(
+        self,
+        look: LastLook,
+        waiting: Callable[[], Iterable[Claimed]],
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
         self._look = look
         self._waiting = waiting
+        self._done = done
         self._seen: dict[int, tuple[Ready | Settled, float]] = {}
         self._octets = 0
-        self._batch: frozenset[int] = frozenset()
-        self._batch_done = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._asked: Sequence[Claimed] = ()
+        self._is_blind = False
+        self._looking: dict[int, asyncio.Event] = {}
+        """What is looked at just now, and what says that it was."""
+        self._tasks: dict[asyncio.Task[None], float] = {}
+        """The looks that are going on, and since when."""
         self._size = LARGEST // 2
 
     @property
@@ -45,16 +58,32 @@ class Foresight:
         """Of which messages something was seen that nobody has taken."""
         return set(self._seen)
 
-    def ahead(self) -> None:
-        """Begins to look at what waits, unless that is going on."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look_ahead())
+    def is_known(self, one: Claimed) -> bool:
+        """Whether `take` has it at hand; of everything, where looking ahead failed: whoever takes
+        it then looks, and says so of the messages themselves.
+        """
+        return self._is_blind or self._fresh(one) is not None
+
+    def _fresh(self, one: Claimed) -> Ready | Settled | None:
+        seen, at = self._seen.get(one.id, (None, 0.0))
+        holds = at > asyncio.get_running_loop().time() - FRESH_S
+        return seen if seen is not None and holds and seen.claimed.fence == one.fence else None
+
+    def ahead(self, first: Sequence[Claimed] = ()) -> None:
+        """Looks at what waits, beginning with these, for which there are places."""
+        self._asked, now = first, asyncio.get_running_loop().time()
+        # A list of 10,000 lines takes seconds to render, and doesn't keep the others waiting.
+        slow = all(since < now - LONG_S for since in self._tasks.values())
+        if slow and len(self._tasks) < AT_A_TIME:
+            task = asyncio.create_task(self._look_ahead())
+            self._tasks[task] = now
+            task.add_done_callback(self._tasks.pop)
 
     async def stop(self) -> None:
         """Ends looking and forgets everything."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in (going_on := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*going_on, return_exceptions=True)
         self.forget(list(self._seen))
 
     def forget(self, ids: Collection[int]) -> None:
@@ -65,43 +94,53 @@ class Foresight:
 
     async def take(self, claimed: Sequence[Claimed]) -> list[Ready | Settled]:
         """What the last look says of these, each once: seen a moment ago, or now."""
-        if not self._batch.isdisjoint(one.id for one in claimed):
-            await self._batch_done.wait()
-        found: list[Ready | Settled] = []
-        since = asyncio.get_running_loop().time() - FRESH_S
         for one in claimed:
-            seen = self._seen.get(one.id)
-            if seen is not None and seen[1] > since and seen[0].claimed.fence == one.fence:
-                found.append(seen[0])
+            if (going_on := self._looking.get(one.id)) is not None:
+                await going_on.wait()
+        seen = [found for one in claimed if (found := self._fresh(one)) is not None]
         self.forget([one.id for one in claimed])
-        known = {one.claimed.id for one in found}
+        known = {one.claimed.id for one in seen}
         if unknown := [one for one in claimed if one.id not in known]:
-            found += await self._look.at(unknown)
-        return found
+            seen += await self._look.at(unknown)
+        return seen
+
+    def _next(self) -> list[Claimed]:
+        waiting = {one.id: one for one in self._waiting() if one.id not in self._looking}
+        asked = [one for one in self._asked if one.id in waiting and self._fresh(one) is None]
+        self._asked = ()
+        if asked or self._octets > MOST_OCTETS or len(self._seen) >= LARGEST:
+            return asked[: self._size]
+        return [one for one in waiting.values() if one.id not in self._seen][: self._size]
 
     async def _look_ahead(self) -> None:
         clock = asyncio.get_running_loop().time
-        while self._octets < MOST_OCTETS and len(self._seen) < LARGEST:
-            batch = [one for one in self._waiting() if one.id not in self._seen][: self._size]
-            if not batch:
-                return
-            began, self._batch = clock(), frozenset(one.id for one in batch)
-            self._batch_done.clear()
+        task = asyncio.current_task()
+        assert task is not None
+        while batch := self._next():
+            began = self._tasks[task] = clock()
+            going_on = asyncio.Event()
+            self._looking |= {one.id: going_on for one in batch}
             try:
-                # One that takes long, as of a list of 10,000 lines, keeps the others waiting.
                 seen = await self._look.at(batch, most_s=TAKES_S)
             except Exception as error:
-                # Whoever needs them looks again, and says so of the messages themselves.
                 log.error("look ahead", error=type(error).__name__, detail=str(error)[:200])
-                return
+                self._is_blind = True
+                break
             finally:
-                self._batch = frozenset()
-                self._batch_done.set()
-            for one in seen:
-                self._seen[one.claimed.id] = one, began
-                self._octets += _octets(one)
+                for one in batch:
+                    del self._looking[one.id]
+                going_on.set()
+            self._is_blind = False
+            self.forget([one.claimed.id for one in seen])
+            for found in seen:
+                self._seen[found.claimed.id] = found, clock()
+                self._octets += _octets(found)
             took = max(clock() - began, 0.001)
             self._size = min(LARGEST, max(SMALLEST, int(len(seen) * TAKES_S / took)))
+            self._done()
+        else:
+            return
+        self._done()
 
 
 def _octets(one: Ready | Settled) -> int:

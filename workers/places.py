@@ -61,6 +61,11 @@ class Places:
         owed = max((self.held_by(key) - self.share_of(key) for key in slow), default=0)
         return self.total - len(self._held) + max(0, min(owed, self.total - self.share))
 
+    @property
+    def held(self) -> int:
+        """How many places are taken."""
+        return len(self._held)
+
     def held_by(self, key: str) -> int:
         """How many places a provider or domain holds."""
         return len(self._by_key.get(key, ()))
@@ -85,6 +90,12 @@ class Places:
         now = self._clock()
         self._held[one] = keys
         for key in keys:
+            self._by_key[key][one] = now
+
+    def began(self, one: Hashable) -> None:
+        """Says that a server has it from now on: what came before was no slowness of its."""
+        now = self._clock()
+        for key in self._held.get(one, ()):
             self._by_key[key][one] = now
 
     def leave(self, one: Hashable, *, answered: bool = False) -> None:

@@ -7,7 +7,7 @@ of a chunk is one statement: what it costs hardly depends on how many there are.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,11 +42,10 @@ class Claimed:
 
     row: Row[Any]
     fence: int
+    id: int = field(init=False)
 
-    @property
-    def id(self) -> int:
-        """The notification's id."""
-        return int(self.row.id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", int(self.row.id))
 
 
 @dataclass(frozen=True, slots=True)
