@@ -19,12 +19,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 _SHIPPED = Path(__file__).with_name("working_days")
 _ONE_DAY = timedelta(days=1)
+REMEMBERED = 20_000
+"""Of so many questions the answers are kept: most records ask the same ones."""
 
 # What the law itself fixes by the solar calendar, whatever a year's announcement adds
 # (全国年节及纪念日放假办法, State Council order 795, since 2025): the rest follows the moon.
@@ -53,6 +56,8 @@ class WorkingCalendar:
 
     def __init__(self, years: Mapping[int, _Year]) -> None:
         self._years = dict(years)
+        self._after: dict[tuple[date, int], Counted] = {}
+        self._before: dict[tuple[date, int], Counted] = {}
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> WorkingCalendar:
@@ -96,7 +101,10 @@ class WorkingCalendar:
         where some lie on the way and no holiday does, it is late by as many days. Raises ValueError
         for a negative count.
         """
-        return self._count(day, count, _ONE_DAY, self.is_working)
+        if (found := self._after.get((day, count))) is None:
+            found = self._count(day, count, _ONE_DAY, self.is_working)
+            _remember(self._after, (day, count), found)
+        return found
 
     def before(self, day: date, count: int) -> Counted:
         """The last working day on or before `day`, and `count` working days further back.
@@ -106,9 +114,12 @@ class WorkingCalendar:
         Those that follow the moon aren't known before the announcement. Raises ValueError for a
         negative count.
         """
-        found = self._count(day, 0, -_ONE_DAY, self._surely_working)
-        rest = self._count(found.day, count, -_ONE_DAY, self._surely_working)
-        return Counted(rest.day, found.provisional or rest.provisional)
+        if (known := self._before.get((day, count))) is None:
+            found = self._count(day, 0, -_ONE_DAY, self._surely_working)
+            rest = self._count(found.day, count, -_ONE_DAY, self._surely_working)
+            known = Counted(rest.day, found.provisional or rest.provisional)
+            _remember(self._before, (day, count), known)
+        return known
 
     def _surely_working(self, day: date) -> bool:
         fixed = self.is_provisional(day) and (day.month, day.day) in _FIXED_HOLIDAYS
@@ -129,6 +140,12 @@ class WorkingCalendar:
             provisional = provisional or self.is_provisional(day)
             count -= working(day)
         return Counted(day, provisional)
+
+
+def _remember(known: dict[tuple[date, int], Counted], key: tuple[date, int], its: Counted) -> None:
+    if len(known) >= REMEMBERED:
+        known.clear()
+    known[key] = its
 
 
 def _year_of(file: Path) -> int:
@@ -189,6 +206,7 @@ class QuietHours:
     end: time
 
     @classmethod
+    @lru_cache(maxsize=REMEMBERED)
     def parse(cls, text: str | None) -> QuietHours | None:
         """`21:00-08:00`, or None for `none` and empty. Raises ValueError otherwise."""
         if text is None or text.strip().lower() in {"", "none", "无"}:
@@ -211,6 +229,7 @@ class QuietHours:
         return at >= self.start or at < self.end
 
 
+@lru_cache(maxsize=REMEMBERED)
 def send_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
     """The instant (aware UTC) at which clocks in `zone` show `at` on `day`.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -59,8 +59,7 @@ class Verdict(StrEnum):
     OFF = "off"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One stage for one contact by one channel. Instants are aware UTC.
 
     `at` is when it falls due; `until` is the first instant at which it would be wrong (the
@@ -271,11 +270,12 @@ def _steps_of(
     until = None if one.after_deadline else record.deadline.at
     # The address counts, whoever had it: a person may have been entered anew under another ref.
     seen = {(what.channel, to) for what, to in told.items() if to and what.stage == name}
+    order = _nominal(day_or_instant, around), number
     for tell in one.tell:
         people = _people(tell, record, contacts, around.rule)
         blank = Step(
             stage=name,
-            order=(_nominal(day_or_instant, around), number),
+            order=order,
             role=tell.role,
             channel="mail",
             message=around.rule.message(tell, record),
@@ -287,15 +287,21 @@ def _steps_of(
             required=one.required,
         )
         if not people:
+            nobody = _nobody(tell, record, around.rule)
             for channel in tell.by:
-                yield replace(blank, channel=channel, why=_nobody(tell, record, around.rule))
+                yield blank._replace(channel=channel, why=nobody)
         for contact in people:
             for channel in tell.by:
                 at = _at(day_or_instant, contact, channel, until, now, record, around)
-                step = replace(
-                    blank, channel=channel, contact=contact, at=at, role=contact.role or tell.role
+                verdict, why = _usable(one, contact, channel, at, seen, around)
+                yield blank._replace(
+                    channel=channel,
+                    contact=contact,
+                    at=at,
+                    role=contact.role or tell.role,
+                    verdict=verdict,
+                    why=why,
                 )
-                yield _usable(step, seen, around)
 
 
 def _people(tell: Tell, record: Record, contacts: Sequence[Contact], rule: Rule) -> list[Contact]:
@@ -365,33 +371,37 @@ def quiet_hours(
     return defaults.get(channel)
 
 
-def _usable(step: Step, seen: set[tuple[str, str]], around: Circumstances) -> Step:
-    contact, channel = step.contact, step.channel
-    assert contact is not None
+def _usable(
+    one: Stage,
+    contact: Contact,
+    channel: Channel,
+    at: datetime | None,
+    seen: set[tuple[str, str]],
+    around: Circumstances,
+) -> tuple[Verdict, str]:
+    """What is to be said of a step for its contact's sake, and why."""
     address = contact.address(channel)
     if address is None:
         masked = contact.mail if channel == "mail" else contact.mobile
         why = f"contact {contact.ref} has no {channel} address: import the full one"
         if masked:
             why = f"contact {contact.ref} has a masked {channel} address: import the full one"
-        return replace(step, why=why)
+        return Verdict.UNREACHABLE, why
     if channel not in contact.channels:
-        why = f"contact {contact.ref} doesn't wish {channel}"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
-    if contact.daily and channel == "sms" and not step.urgent:
+        return Verdict.UNWANTED, f"contact {contact.ref} doesn't wish {channel}"
+    if contact.daily and channel == "sms" and not one.urgent:
         why = f"contact {contact.ref} takes a daily digest: only what is urgent comes by SMS"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
-    spared = step.required and channel == "mail"
+        return Verdict.UNWANTED, why
+    spared = one.required and channel == "mail"
     if (channel, address) in around.unsubscribed and not spared:
-        why = f"contact {contact.ref} unsubscribed from this"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
+        return Verdict.UNWANTED, f"contact {contact.ref} unsubscribed from this"
     if (channel, address) in seen:
         why = f"contact {contact.ref} has the address of another contact told at this stage"
-        return replace(step, verdict=Verdict.TWICE, why=why)
+        return Verdict.TWICE, why
     seen.add((channel, address))
-    if step.at is None:
-        return replace(step, verdict=Verdict.VOID, why="quiet hours last until the deadline")
-    return replace(step, verdict=Verdict.COMING)
+    if at is None:
+        return Verdict.VOID, "quiet hours last until the deadline"
+    return Verdict.COMING, ""
 
 
 def _judge(
@@ -429,20 +439,20 @@ def _verdict(
 ) -> Step:
     contact = step.contact
     if contact is not None and Told(step.stage, step.channel, contact.ref) in told:
-        return replace(step, verdict=Verdict.TOLD, why="")
+        return step._replace(verdict=Verdict.TOLD, why="")
     if record.assessment.state is not State.OPEN and step.verdict in {
         Verdict.COMING,
         Verdict.UNREACHABLE,
     }:
         why = f"the record is {record.assessment.state}: {record.assessment.why}"
-        return replace(step, verdict=Verdict.OFF, why=why)
+        return step._replace(verdict=Verdict.OFF, why=why)
     if step.verdict is not Verdict.COMING or contact is None or step.at is None:
         return step
     if _passed(step, now):
-        return replace(step, verdict=Verdict.VOID, why="the deadline has passed")
+        return step._replace(verdict=Verdict.VOID, why="the deadline has passed")
     if latest.get(contact.ref, step.order) > step.order:
-        return replace(step, verdict=Verdict.OVERTAKEN, why="a later stage's time has come")
-    return replace(step, verdict=Verdict.DUE) if step.at <= now else step
+        return step._replace(verdict=Verdict.OVERTAKEN, why="a later stage's time has come")
+    return step._replace(verdict=Verdict.DUE) if step.at <= now else step
 
 
 def _next_due(steps: Iterable[Step]) -> datetime | None:

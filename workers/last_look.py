@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
@@ -235,6 +235,7 @@ class LastLook:
         required: bool = False,
     ) -> Notice:
         """What the renderer needs of a notification, its most pressing records first."""
+        list_token = self.links.token("list", row.id, row.link_until)
         ordered = sorted(
             items, key=lambda item: item[0].record.deadline.at or item[0].record.opened_at
         )
@@ -257,8 +258,8 @@ class LastLook:
             ),
             now=now,
             attempt=row.attempt_count + 1,
-            list_url=self.links.url("list", row.id, row.link_until),
-            list_token=self.links.token("list", row.id, row.link_until),
+            list_url=self.links.at("list", list_token),
+            list_token=list_token,
             unsubscribe_url=self.links.url("unsubscribe", row.id, row.link_until),
             required=required,
         )
@@ -290,7 +291,7 @@ def _last_word(
             continue
         if row.diverted:
             # A person wished it, to an address of their own: it holds while the record is open.
-            return replace(step, verdict=Verdict.DUE) if _is_open(one) else step
+            return step._replace(verdict=Verdict.DUE) if _is_open(one) else step
         if step.verdict is Verdict.DUE and step.contact.address(step.channel) != row.address:
             return "the contact's address has changed"
         return step

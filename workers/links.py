@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,7 +34,11 @@ class Links:
 
     def url(self, purpose: Purpose, notification_id: int, until: datetime) -> str:
         """The whole address."""
-        return f"{self._base}/{_PATHS[purpose]}/{self.token(purpose, notification_id, until)}"
+        return self.at(purpose, self.token(purpose, notification_id, until))
+
+    def at(self, purpose: Purpose, token: str) -> str:
+        """The whole address of a token."""
+        return f"{self._base}/{_PATHS[purpose]}/{token}"
 
     @staticmethod
     def notification_id(token: str) -> int | None:
@@ -61,4 +64,4 @@ class Links:
 
 def _mac(key: bytes, purpose: Purpose, number: bytes, until: datetime) -> bytes:
     said = f"{purpose}|{number.hex()}|{int(until.timestamp())}".encode()
-    return hmac.new(key, said, hashlib.sha256).digest()[:10]
+    return hmac.digest(key, said, "sha256")[:10]

@@ -54,6 +54,8 @@ PAGE_LINES: Final = 500
 """Lines of each invoice list on the page behind a link; the files hold all."""
 MAX_ITEMS_WITH_CHARTS: Final = 3
 """So many records' charts are drawn in one mail; the files hold all."""
+MAX_TAGS: Final = 1000
+"""Of so many readers' tags it is remembered which folder they are written from."""
 File = tuple[str, str, bytes]
 """(file name, media type, content)"""
 
@@ -103,6 +105,14 @@ class Renderer:
             raise TemplateError(f"{fallback} isn't there: every part falls back to it")
         found = sorted(path for path in messages.iterdir() if path.is_dir())
         self._languages = {path.name: Language(path, fallback) for path in found}
+        ours = self._languages[FALLBACK].forms.words
+        self._shell_words = {
+            tag: {**ours, **language.forms.words} for tag, language in self._languages.items()
+        }
+        self._titles = {
+            tag: {kind: self._title(kind, tag) for kind in rules} for tag in self._languages
+        }
+        self._tags: dict[str, str] = {}
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -169,6 +179,13 @@ class Renderer:
 
     def language_for(self, tag: str) -> str:
         """The folder for a reader's BCP 47 tag: the same, else the same language's, else en."""
+        if (known := self._tags.get(tag)) is None:
+            known = self._nearest(tag)
+            if len(self._tags) < MAX_TAGS:
+                self._tags[tag] = known
+        return known
+
+    def _nearest(self, tag: str) -> str:
         by_tag = {name.lower(): name for name in self._languages}
         wanted = tag.lower().replace("_", "-")
         primary = wanted.partition("-")[0]
@@ -283,8 +300,7 @@ class Renderer:
         """A part: the kind's own file, or else the shell's with the kind's words in it."""
         language = self._speaking(notice, part)
         name = _own(notice, part)
-        words = {**self._languages[FALLBACK].forms.words, **language.forms.words}
-        told = {**values, "language": language.tag, "words": words}
+        told = {**values, "language": language.tag, "words": self._shell_words[language.tag]}
         if notice.kind == DIGEST:
             told |= self._digest(notice, values, language)
         elif not language.has(name):
@@ -401,11 +417,11 @@ class Renderer:
 
     def _files(self, notice: Notice) -> list[list[Maker]]:
         tag = self.language_for(notice.recipient.language)
-        return files_of(self._rules, notice.items, tag, self._titles(tag))
+        return files_of(self._rules, notice.items, tag, self._titles[tag])
 
     def _pictures(self, item: NoticeItem, tag: str) -> tuple[Picture, ...]:
         figures = self._rules[item.record.kind].figures(item.record)
-        return pictures(figures, tag, self._titles(tag)) if figures is not None else ()
+        return pictures(figures, tag, self._titles[tag]) if figures is not None else ()
 
     def _shown(self, notice: Notice) -> list[Picture]:
         """The pictures that stand in a mail or page; a digest of several kinds has only lines."""
@@ -414,9 +430,6 @@ class Renderer:
         tag = self.language_for(notice.recipient.language)
         items = notice.items[:MAX_ITEMS_WITH_CHARTS]
         return [picture for item in items for picture in self._pictures(item, tag)]
-
-    def _titles(self, tag: str) -> dict[str, str]:
-        return {kind: self._title(kind, tag) for kind in self._rules}
 
 
 def _words(kind: str, message: str) -> str:

@@ -12,6 +12,7 @@ differs in its date and attempt only.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import re
 import unicodedata
@@ -35,7 +36,7 @@ _ATOM_TEXT = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _URL = re.compile(r"(https?://|mailto:)[\x21-\x7e]+")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
-_MARK = re.compile(rb"^--(=_[a-z]+_[0-9a-f]{24})(?:--)?\r\n", re.MULTILINE)
+_MARK = re.compile(rb"--(=_[a-z]+_[0-9a-f]{24})(?:--)?\r\n")
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -305,7 +306,12 @@ def _block(headers: Sequence[tuple[str, str]]) -> bytes:
 
 def _part(headers: Sequence[tuple[str, str]], content: bytes) -> bytes:
     head = _block([*headers, ("Content-Transfer-Encoding", "base64")])
-    return head + base64.encodebytes(content).replace(b"\n", b"\r\n")
+    return head + _lines(binascii.b2a_base64(content, newline=False))
+
+
+def _lines(text: bytes) -> bytes:
+    """The text in lines of 76 octets, each ended (RFC 2045, section 6.8)."""
+    return b"".join([text[at : at + _FOLD] + b"\r\n" for at in range(0, len(text), _FOLD)])
 
 
 def _multi(boundary: str, parts: Sequence[bytes]) -> bytes:
@@ -338,10 +344,12 @@ def _planned_parts(draft: Draft) -> list[list[str]]:
 def _pieces(source: bytes, boundaries: Sequence[str]) -> list[bytes]:
     """The header block of the message and of each part, as a reader splits them."""
     wanted = {boundary.encode() for boundary in boundaries}
-    pieces, begin = list[bytes](), 0
-    for mark in _MARK.finditer(source):
-        if mark[1] in wanted:
-            pieces.append(source[begin : mark.start()])
+    pieces, begin, at = list[bytes](), 0, -2
+    # A search of fixed octets takes a tenth of what an expression for whole lines takes.
+    while (at := source.find(b"\r\n--=_", at + 2)) >= 0:
+        mark = _MARK.match(source, at + 2)
+        if mark is not None and mark[1] in wanted:
+            pieces.append(source[begin : at + 2])
             begin = mark.end()
     pieces.append(source[begin:])
     return [piece.partition(b"\r\n\r\n")[0].removesuffix(b"\r\n") for piece in pieces if piece]
