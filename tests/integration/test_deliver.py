@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.smtp_server import DROP, SmtpServer
@@ -321,3 +322,39 @@ async def test_a_deadline_that_moves_after_the_scan_has_its_own_stages_told(
         rows = await app.store.operations.notifications(state="accepted")
         whole = [await app.store.operations.whole(row.uid) for row in rows]
         assert [line.stage for one in reversed(whole) for line in one.lines] == ["T-5", "T-2"]
+
+
+class Unhurried(SmtpServer):
+    """Takes its time for each mail, as a relay does."""
+
+    async def _answer(self, session: Any, verb: str, usual: str) -> str:
+        if verb == "RCPT":
+            await asyncio.sleep(0.02)
+        return await super()._answer(session, verb, usual)
+
+
+async def test_a_chunk_is_worth_its_transaction_though_places_come_free_one_by_one(
+    database_url: str, clock: FakeClock
+) -> None:
+    begun: list[int] = []
+    async with Unhurried() as relay:
+        settings = smtp(relay.port) | {"delivery": {"concurrency": 60}}
+        settings["providers"]["smtp"]["connections"] = 5
+        async with opened(database_url, clock, **settings) as app:
+
+            @event.listens_for(app.store.database.engine.sync_engine, "before_cursor_execute")
+            def count(_c: Any, _cursor: Any, said: str, values: Any, *_: Any) -> None:
+                if said.startswith("INSERT INTO attempts"):
+                    begun.append(len(values))
+
+            people = [contact(f"C{n}", partner=f"P{n}") for n in range(300)]
+            things = [statement(f"S{n}", partner=f"P{n}") for n in range(300)]
+            await planned(app, *people, *things)
+            stopping = asyncio.Event()
+            running = asyncio.create_task(app.delivery.run(stopping))
+            async with asyncio.timeout(60):
+                while len(relay.messages) < 300:
+                    await asyncio.sleep(0.1)
+            stopping.set()
+            await running
+    assert len(begun) <= 100, "several mails are begun at a time"
