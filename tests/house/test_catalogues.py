@@ -85,6 +85,8 @@ def given() -> dict[str, str]:
                     values = [why]
                 case ast.keyword(arg="why", value=why) | ast.Assign([ast.Name("why")], why):
                     values = [why]
+                case ast.Return(ast.Tuple([ast.Attribute(ast.Name("Verdict")), why])):
+                    values = [why]
                 case ast.FunctionDef(name="applies"):
                     values = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
             reasons |= {id(part) for value in values for part in ast.walk(value)}
