@@ -181,6 +181,12 @@ async def broker(door: str) -> AsyncIterator[str]:
         server.remove()
 
 
+def fill(bell: Bell, kind: str, count: int) -> None:
+    """Puts so many events into the queue."""
+    for number in range(count):
+        bell.send_event(made(kind, number))
+
+
 async def by_queue(cell: str, folder: Path, base: str, count: int) -> Any:
     """Both kinds, each from a full queue."""
     found = []
@@ -193,11 +199,7 @@ async def by_queue(cell: str, folder: Path, base: str, count: int) -> Any:
                 settings = f'database_url = "{url}"\nbroker_url = "{broker_url}"'
                 async with daemon(here, settings, ["web"], NOWHERE) as (_, port, _):
                     await post_all(port, bodies([*people()], 500), 1)
-                await asyncio.to_thread(
-                    lambda bell=bell, kind=kind: [
-                        bell.send_event(made(kind, number)) for number in range(count)
-                    ]
-                )
+                await asyncio.to_thread(fill, bell, kind, count)
                 bell.close()
                 async with daemon(here, settings, ["web", "worker"], NOWHERE) as (pids, _, _):
                     found.append(await watched(cell, kind, url, pids, count))
@@ -273,9 +275,7 @@ def tell(path: Path, found: Sequence[Rate], times: int, size: int, clients: int)
 @click.option("--clients", default=2, show_default=True, help="Requests at a time.")
 @click.option("--times", default=1, show_default=True, help="Runs of each; the median is told.")
 @click.option("--write", type=click.Path(path_type=Path), help="The page, docs/performance.md.")
-def main(
-    count: int, only: str, batch: int, clients: int, times: int, write: Path | None
-) -> None:
+def main(count: int, only: str, batch: int, clients: int, times: int, write: Path | None) -> None:
     """Measures each."""
     found: list[Rate] = []
     for cell in only.split(","):

@@ -274,12 +274,12 @@ NAMES = {
     "celery": "Celery 5.7, Redis, 2 processes",
     "dramatiq": "Dramatiq 2.2, Redis, 2 × 8 threads",
 }
-INTRO = """All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's `smtp-sink`.
-Ours are statements that were planned before, and a worker does all that it does for each: claim,
-last look by the planner, rendering, the attempt committed before a byte leaves, the hand-over, its
-outcome committed. The peers build the message with `EmailMessage`, send it over a kept connection,
-and record nothing: a message in their hands is lost with the process, or sent twice
-([counted](reliability.md#peers-in-the-same-faults)).
+INTRO = """All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's
+`smtp-sink`. Ours are statements that were planned before, and a worker does all that it does for
+each: claim, last look by the planner, rendering, the attempt committed before a byte leaves, the
+hand-over, its outcome committed. The peers build the message with `EmailMessage`, send it over a
+kept connection, and record nothing: a message in their hands is lost with the process, or sent
+twice ([counted](reliability.md#peers-in-the-same-faults)).
 """
 GOAL = """The goal is 8,000 a second on two cores with PostgreSQL, 4,000 with SQLite, and 15 times
 Celery's best: **not met**. What was tried so far and what it brought stands in decisions

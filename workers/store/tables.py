@@ -54,7 +54,7 @@ class Instant(TypeDecorator[datetime]):
             raise ValueError(f"naive instant {value}: give it a time zone")
         moment = value.astimezone(UTC)
         if dialect.name == "sqlite":
-            return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
         return moment
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
