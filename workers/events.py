@@ -437,4 +437,4 @@ def _ref(model: Any) -> str:
     return str(model.ref)
 
 
-__all__ = ["EventIntake", "Gathering", "EventResult", "Fault", "read_json"]
+__all__ = ["EventIntake", "EventResult", "Fault", "Gathering", "read_json"]
