@@ -18,6 +18,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from zoneinfo import ZoneInfo
 
 _SHIPPED = Path(__file__).with_name("working_days")
 _ONE_DAY = timedelta(days=1)
+KNOWN = 16_384
+"""Answers that are kept, of each question that records of the same days ask again."""
 
 # What the law itself fixes by the solar calendar, whatever a year's announcement adds
 # (全国年节及纪念日放假办法, State Council order 795, since 2025): the rest follows the moon.
@@ -53,6 +56,11 @@ class WorkingCalendar:
 
     def __init__(self, years: Mapping[int, _Year]) -> None:
         self._years = dict(years)
+        # A hundred thousand records share a few hundred days.
+        self._after = lru_cache(KNOWN)(
+            lambda day, count: self._count(day, count, _ONE_DAY, self.is_working)
+        )
+        self._before = lru_cache(KNOWN)(self._count_back)
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> WorkingCalendar:
@@ -96,7 +104,7 @@ class WorkingCalendar:
         where some lie on the way and no holiday does, it is late by as many days. Raises ValueError
         for a negative count.
         """
-        return self._count(day, count, _ONE_DAY, self.is_working)
+        return self._after(day, count)
 
     def before(self, day: date, count: int) -> Counted:
         """The last working day on or before `day`, and `count` working days further back.
@@ -106,6 +114,9 @@ class WorkingCalendar:
         Those that follow the moon aren't known before the announcement. Raises ValueError for a
         negative count.
         """
+        return self._before(day, count)
+
+    def _count_back(self, day: date, count: int) -> Counted:
         found = self._count(day, 0, -_ONE_DAY, self._surely_working)
         rest = self._count(found.day, count, -_ONE_DAY, self._surely_working)
         return Counted(rest.day, found.provisional or rest.provisional)
@@ -211,6 +222,7 @@ class QuietHours:
         return at >= self.start or at < self.end
 
 
+@lru_cache(KNOWN)
 def send_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
     """The instant (aware UTC) at which clocks in `zone` show `at` on `day`.
 
@@ -233,6 +245,7 @@ def send_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
     return high
 
 
+@lru_cache(KNOWN)
 def out_of_quiet(
     at: datetime, quiet: QuietHours | None, zone: ZoneInfo, deadline: datetime | None
 ) -> datetime | None:

@@ -271,31 +271,32 @@ def _steps_of(
     until = None if one.after_deadline else record.deadline.at
     # The address counts, whoever had it: a person may have been entered anew under another ref.
     seen = {(what.channel, to) for what, to in told.items() if to and what.stage == name}
+    nominal = _nominal(day_or_instant, around)
     for tell in one.tell:
         people = _people(tell, record, contacts, around.rule)
-        blank = Step(
-            stage=name,
-            order=(_nominal(day_or_instant, around), number),
-            role=tell.role,
-            channel="mail",
-            message=around.rule.message(tell, record),
-            urgent=one.urgent,
-            contact=None,
-            at=None,
-            until=until,
-            verdict=Verdict.UNREACHABLE,
-            required=one.required,
-        )
-        if not people:
+        message, order = around.rule.message(tell, record), (nominal, number)
+        for contact in people or (None,):
             for channel in tell.by:
-                yield replace(blank, channel=channel, why=_nobody(tell, record, around.rule))
-        for contact in people:
-            for channel in tell.by:
-                at = _at(day_or_instant, contact, channel, until, now, record, around)
-                step = replace(
-                    blank, channel=channel, contact=contact, at=at, role=contact.role or tell.role
+                at, verdict, why = None, Verdict.UNREACHABLE, ""
+                if contact is None:
+                    why = _nobody(tell, record, around.rule)
+                else:
+                    at = _at(day_or_instant, contact, channel, until, now, record, around)
+                    verdict, why = _usable(one, contact, channel, at, seen, around)
+                yield Step(
+                    name,
+                    order,
+                    (contact.role if contact is not None else "") or tell.role,
+                    channel,
+                    message,
+                    one.urgent,
+                    contact,
+                    at,
+                    until,
+                    verdict,
+                    why,
+                    one.required,
                 )
-                yield _usable(step, seen, around)
 
 
 def _people(tell: Tell, record: Record, contacts: Sequence[Contact], rule: Rule) -> list[Contact]:
@@ -365,33 +366,36 @@ def quiet_hours(
     return defaults.get(channel)
 
 
-def _usable(step: Step, seen: set[tuple[str, str]], around: Circumstances) -> Step:
-    contact, channel = step.contact, step.channel
-    assert contact is not None
+def _usable(
+    one: Stage,
+    contact: Contact,
+    channel: Channel,
+    at: datetime | None,
+    seen: set[tuple[str, str]],
+    around: Circumstances,
+) -> tuple[Verdict, str]:
+    """What concerns the contact alone, and why; notes in `seen` whom this stage reaches."""
     address = contact.address(channel)
     if address is None:
         masked = contact.mail if channel == "mail" else contact.mobile
         what = "a masked" if masked else "no"
-        return replace(
-            step, why=f"contact {contact.ref} has {what} {channel} address: import the full one"
-        )
+        why = f"contact {contact.ref} has {what} {channel} address: import the full one"
+        return Verdict.UNREACHABLE, why
     if channel not in contact.channels:
-        why = f"contact {contact.ref} doesn't wish {channel}"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
-    if contact.daily and channel == "sms" and not step.urgent:
+        return Verdict.UNWANTED, f"contact {contact.ref} doesn't wish {channel}"
+    if contact.daily and channel == "sms" and not one.urgent:
         why = f"contact {contact.ref} takes a daily digest: only what is urgent comes by SMS"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
-    spared = step.required and channel == "mail"
+        return Verdict.UNWANTED, why
+    spared = one.required and channel == "mail"
     if (channel, address) in around.unsubscribed and not spared:
-        why = f"contact {contact.ref} unsubscribed from this"
-        return replace(step, verdict=Verdict.UNWANTED, why=why)
+        return Verdict.UNWANTED, f"contact {contact.ref} unsubscribed from this"
     if (channel, address) in seen:
         why = f"contact {contact.ref} has the address of another contact told at this stage"
-        return replace(step, verdict=Verdict.TWICE, why=why)
+        return Verdict.TWICE, why
     seen.add((channel, address))
-    if step.at is None:
-        return replace(step, verdict=Verdict.VOID, why="quiet hours last until the deadline")
-    return replace(step, verdict=Verdict.COMING)
+    if at is None:
+        return Verdict.VOID, "quiet hours last until the deadline"
+    return Verdict.COMING, ""
 
 
 def _judge(
