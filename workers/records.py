@@ -320,12 +320,16 @@ class Records:
 def plan_all(
     watched: Mapping[int, Watched], now: datetime, around: Circumstances
 ) -> tuple[list[tuple[Watched, Plan]], dict[int, str]]:
-    """(each record with its plan, why by id where none can be made): one harms only itself."""
+    """(each record with its plan, why by id where none can be made): one harms only itself.
+
+    The plans leave out the stages that aren't for their record.
+    """
     plans: list[tuple[Watched, Plan]] = []
     faults: dict[int, str] = {}
     for one in watched.values():
         try:
-            plans.append((one, plan_watched(one, now, around)))
+            planned = plan(one.record, one.contacts, one.told, now, around, whole=False)
+            plans.append((one, planned))
         except Exception as error:
             faults[one.id] = f"it can't be planned ({type(error).__name__}: {error}): report it"
     return plans, faults
