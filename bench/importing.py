@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -45,7 +45,7 @@ class Import:
 
 def write_csv(path: Path, rows: int) -> None:
     """The file."""
-    today = date.today()
+    today = datetime.now(UTC).date()
     kinds = ("激励", "活动", "云商店")
     with path.open("w", encoding="utf-8") as file:
         file.write(f"{HEADINGS}\n")

@@ -76,7 +76,7 @@ async def fill(app: App, count: int, due: int) -> None:
         await app.intake.take(people[first : first + 500])
     await app.scan.run(KIND)  # what it is planned by is known from here on
     await app.intake.take([one])
-    sql = copied(app, records, due=f"n % {count // due} = 0")
+    sql = copied(app, records, count // due)
     for first in range(1, count + 1, AT_A_TIME):
         values = {
             "first": first,
@@ -98,19 +98,19 @@ def shown(app: App, moment: datetime) -> datetime | str:
     return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
 
 
-def copied(app: App, table: Table, due: str) -> str:
-    """The statement that copies a table's first row to n = first…last."""
+def copied(app: App, table: Table, every: int) -> str:
+    """The statement that copies a table's first row to n = first…last; every n-th is due."""
     lite = app.store.database.dialect == "sqlite"
     ref = """replace(CAST(data AS text), '"S0"', '"S' || n || '"')"""
     soon, later = (
         f":{name}" if lite else f"CAST(:{name} AS timestamptz)" for name in ("soon", "later")
     )
-    when = f"CASE WHEN {due} THEN {soon} ELSE {later} END"
+    when = f"CASE WHEN n % {every} = 0 THEN {soon} ELSE {later} END"
     changed = {
         "id": "id + n",
         "ref": "'S' || n",
         "hash": "'copy ' || n",
-        "partner": f"'P' || ((n / 7) % {PARTNERS})",
+        "partner": f"'P' || ((n / {every}) % {PARTNERS})",
         "data": ref if lite else f"CAST({ref} AS jsonb)",
         "next_due_at": when,
     }
@@ -160,21 +160,24 @@ async def planning(app: App) -> tuple[list[int], float]:
 
 async def measure(base: str, count: int, due: int, times: int) -> Cost:
     """One size on one database."""
-    with tempfile.TemporaryDirectory(prefix="duewatch-scan-") as name:
-        with base_url(base, Path(name)) as url:
-            async with open_app(Settings(database_url=url)) as app:
-                await fill(app, count, due)
-                ids, planned_in = await planning(app)
-                runs = []
-                for _ in range(times):
-                    began, cpu = time.perf_counter(), time.process_time()
-                    tally = await app.scan.run(KIND)
-                    runs.append((time.perf_counter() - began, time.process_time() - cpu))
-                    assert tally is not None
-                    assert tally.looked_at == len(ids), (tally.looked_at, len(ids))
-                    await take_back(app, ids)
+    with (
+        tempfile.TemporaryDirectory(prefix="duewatch-scan-") as name,
+        base_url(base, Path(name)) as url,
+    ):
+        async with open_app(Settings(database_url=url)) as app:
+            await fill(app, count, due)
+            ids, planned_in = await planning(app)
+            runs = []
+            for _ in range(times):
+                began, cpu = time.perf_counter(), time.process_time()
+                tally = await app.scan.run(KIND)
+                runs.append((time.perf_counter() - began, time.process_time() - cpu))
+                assert tally is not None
+                assert tally.looked_at == len(ids), (tally.looked_at, len(ids))
+                messages = tally.planned
+                await take_back(app, ids)
     took, cpu = sorted(runs)[times // 2]
-    return Cost(base, count, len(ids), tally.planned, took, cpu, planned_in)
+    return Cost(base, count, len(ids), messages, took, cpu, planned_in)
 
 
 def plot(found: Sequence[Cost], path: Path) -> None:

@@ -170,6 +170,7 @@ def read_instant(value: Any) -> datetime:
     return moment.astimezone(UTC)
 
 
+@lru_cache(4096)  # a file of a million rows names a few hundred days
 def _instant_from_text(value: str) -> datetime:
     text = clean_text(value, 40)
     if text[10:11] == "T":  # as programs write it
@@ -178,8 +179,8 @@ def _instant_from_text(value: str) -> datetime:
     plain = re.sub(r"\s+", " ", re.sub(r"[年月/.]", "-", text.replace("日", " "))).strip()
     if written := _WRITTEN.fullmatch(plain):
         with suppress(ValueError):
-            year, month, day, *clock = (int(part) for part in written.groups(default="0"))
-            return datetime.combine(date(year, month, day), time(*clock))
+            year, month, day, hour, minute, second = map(int, written.groups(default="0"))
+            return datetime.combine(date(year, month, day), time(hour, minute, second))
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
@@ -288,9 +289,13 @@ def _tokens(value: Any) -> tuple[str, ...]:
 
 
 def _currency(value: Any) -> str:
+    return _currency_code(clean_text(str(value), 16).upper())
+
+
+@lru_cache(256)
+def _currency_code(word: str) -> str:
     from babel.numbers import list_currencies  # 20 ms: only where money is read
 
-    word = clean_text(str(value), 16).upper()
     word = {"人民币": "CNY", "RMB": "CNY", "元": "CNY", "美元": "USD"}.get(word, word)
     if word not in list_currencies():
         raise ValueError("isn't a currency: write its ISO 4217 code, like CNY")

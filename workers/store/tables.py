@@ -52,7 +52,7 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"naive instant {value}: give it a time zone")
-        moment = value.astimezone(UTC)
+        moment = value if value.tzinfo is UTC else value.astimezone(UTC)
         if dialect.name == "sqlite":
             return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
         return moment
