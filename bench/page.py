@@ -21,10 +21,13 @@ _SECTION = re.compile(r"^## ", re.M)
 
 
 def machine() -> str:
-    """What it was measured on, and when: cores, architecture, Python, date."""
+    """What it was measured on, and when: cores, architecture, Python, load, date.
+
+    A load beyond what a script itself makes says that others had the cores as well.
+    """
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}), "
-        f"{datetime.now(UTC):%Y-%m-%d}"
+        f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}), load "
+        f"{os.getloadavg()[1]:.1f}, {datetime.now(UTC):%Y-%m-%d}"
     )
 
 
