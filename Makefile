@@ -20,7 +20,9 @@ help:
 	@echo "               a burst of 100,000 events and 50,000 hostile ones: ARGS='--only F1d,F21h'"
 	@echo "make mutants  the same on copies of the product with a defect, each of which must be noticed"
 	@echo "make peers   the same faults against plain Dramatiq and Celery: bench/peers/RESULTS.md (15 minutes)"
-	@echo "make bench   how many mails a second, beside Celery and Dramatiq (needs Postfix's smtp-sink)"
+	@echo "make bench   every figure of docs/performance.md: mails a second, beside Celery and Dramatiq,"
+	@echo "               events, imports, scans of ten million, forecasts, files (an hour or two, 8 GB of"
+	@echo "               disk; needs Postfix's smtp-sink, Redis and RabbitMQ)"
 	@echo "make simulate  twenty made-up years against an independent oracle (20 minutes)"
 	@echo "make check   format, lint, types, house rules and documentation"
 	@echo "make format  format the code and mend what ruff can mend"
@@ -49,6 +51,11 @@ peers: .venv-peers/.stamp
 
 bench: .venv/.stamp-dev .venv-peers/.stamp
 	@$(BIN)/python -m bench.send --write docs/performance.md $(ARGS)
+	@$(BIN)/python -m bench.intake --write docs/performance.md
+	@$(BIN)/python -m bench.importing --write docs/performance.md
+	@$(BIN)/python -m bench.scan --write docs/performance.md --plot docs/images/scan.svg
+	@$(BIN)/python -m bench.forecast --write docs/performance.md
+	@$(BIN)/python -m bench.files --write docs/performance.md
 	@$(BIN)/python -m bench.smtp
 	@$(BIN)/python -m bench.idle
 

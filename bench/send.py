@@ -20,7 +20,6 @@ import asyncio
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -39,6 +38,7 @@ import structlog
 from sqlalchemy import func, select
 
 from bench.message import templates
+from bench.page import machine, table, write_section
 from tests import postgres
 from tests.product import contact, partner, statement
 from tests.redis import OwnServer, free_port
@@ -264,7 +264,7 @@ def main(count: int, only: str, times: int, write: Path | None) -> None:
         for who, speed in found.items():
             click.echo(f"{who}: {speed.per_second / celery.per_second:.2f} x Celery")
     if write is not None:
-        write.write_text(page(list(found.values()), times), "utf-8")
+        tell(write, list(found.values()), times)
 
 
 NAMES = {
@@ -274,17 +274,12 @@ NAMES = {
     "celery": "Celery 5.7, Redis, 2 processes",
     "dramatiq": "Dramatiq 2.2, Redis, 2 × 8 threads",
 }
-INTRO = """# Performance
-
-Written by `make bench`. Every figure is of one run on one machine, so that the ratios mean
-something.
-
-All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's `smtp-sink`.
-Ours are statements that were planned before, and a worker does all that it does for each: claim,
-last look by the planner, rendering, the attempt committed before a byte leaves, the hand-over, its
-outcome committed. The peers build the message with `EmailMessage`, send it over a kept connection,
-and record nothing: a message in their hands is lost with the process, or sent twice
-([counted](reliability.md#peers-in-the-same-faults)).
+INTRO = """All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's
+`smtp-sink`. Ours are statements that were planned before, and a worker does all that it does for
+each: claim, last look by the planner, rendering, the attempt committed before a byte leaves, the
+hand-over, its outcome committed. The peers build the message with `EmailMessage`, send it over a
+kept connection, and record nothing: a message in their hands is lost with the process, or sent
+twice ([counted](reliability.md#peers-in-the-same-faults)).
 """
 GOAL = """The goal is 8,000 a second on two cores with PostgreSQL, 4,000 with SQLite, and 15 times
 Celery's best: **not met**. What was tried so far and what it brought stands in decisions
@@ -292,24 +287,24 @@ Celery's best: **not met**. What was tried so far and what it brought stands in 
 """
 
 
-def page(found: Sequence[Speed], times: int) -> str:
-    """The page of a run's figures."""
+def tell(path: Path, found: Sequence[Speed], times: int) -> None:
+    """Writes the section of a run's figures."""
     celery = next((one.per_second for one in found if one.who == "celery"), 0.0)
-    lines = ["| who | mails/s | × Celery | CPU s for 1,000 |", "|---|---:|---:|---:|"]
-    for one in found:
-        ratio = f"{one.per_second / celery:.2f}" if celery else ""
-        lines.append(
-            f"| {NAMES[one.who]} | {one.per_second:,.0f} | {ratio} | {one.cpu_s_per_1000:.2f} |"
+    rows = [
+        (
+            NAMES[one.who],
+            f"{one.per_second:,.0f}",
+            f"{one.per_second / celery:.2f}" if celery else "",
+            f"{one.cpu_s_per_1000:.2f}",
         )
+        for one in found
+    ]
     facts = (
-        f"{found[0].messages:,} mails each, the median of {times}; {os.cpu_count()} cores "
-        f"({platform.machine()}, Python {platform.python_version()}), "
-        f"{datetime.now(UTC):%Y-%m-%d}. CPU is that of the workers alone."
+        f"{found[0].messages:,} mails each, the median of {times}; {machine()}. CPU is that of the "
+        "workers alone."
     )
-    return (
-        "\n\n".join([INTRO.strip(), "## Mails a second", facts, "\n".join(lines), GOAL.strip()])
-        + "\n"
-    )
+    head = ("who", "mails/s", "× Celery", "CPU s for 1,000")
+    write_section(path, "Mails a second", INTRO, facts, table(head, rows), GOAL)
 
 
 if __name__ == "__main__":

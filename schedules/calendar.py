@@ -26,8 +26,8 @@ from zoneinfo import ZoneInfo
 
 _SHIPPED = Path(__file__).with_name("working_days")
 _ONE_DAY = timedelta(days=1)
-REMEMBERED = 20_000
-"""Of so many questions the answers are kept: most records ask the same ones."""
+KNOWN = 16_384
+"""Answers that are kept, of each question that records of the same days ask again."""
 
 # What the law itself fixes by the solar calendar, whatever a year's announcement adds
 # (全国年节及纪念日放假办法, State Council order 795, since 2025): the rest follows the moon.
@@ -56,8 +56,11 @@ class WorkingCalendar:
 
     def __init__(self, years: Mapping[int, _Year]) -> None:
         self._years = dict(years)
-        self._after: dict[tuple[date, int], Counted] = {}
-        self._before: dict[tuple[date, int], Counted] = {}
+        # A hundred thousand records share a few hundred days.
+        self._after = lru_cache(KNOWN)(
+            lambda day, count: self._count(day, count, _ONE_DAY, self.is_working)
+        )
+        self._before = lru_cache(KNOWN)(self._count_back)
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> WorkingCalendar:
@@ -101,10 +104,7 @@ class WorkingCalendar:
         where some lie on the way and no holiday does, it is late by as many days. Raises ValueError
         for a negative count.
         """
-        if (found := self._after.get((day, count))) is None:
-            found = self._count(day, count, _ONE_DAY, self.is_working)
-            _remember(self._after, (day, count), found)
-        return found
+        return self._after(day, count)
 
     def before(self, day: date, count: int) -> Counted:
         """The last working day on or before `day`, and `count` working days further back.
@@ -114,12 +114,12 @@ class WorkingCalendar:
         Those that follow the moon aren't known before the announcement. Raises ValueError for a
         negative count.
         """
-        if (known := self._before.get((day, count))) is None:
-            found = self._count(day, 0, -_ONE_DAY, self._surely_working)
-            rest = self._count(found.day, count, -_ONE_DAY, self._surely_working)
-            known = Counted(rest.day, found.provisional or rest.provisional)
-            _remember(self._before, (day, count), known)
-        return known
+        return self._before(day, count)
+
+    def _count_back(self, day: date, count: int) -> Counted:
+        found = self._count(day, 0, -_ONE_DAY, self._surely_working)
+        rest = self._count(found.day, count, -_ONE_DAY, self._surely_working)
+        return Counted(rest.day, found.provisional or rest.provisional)
 
     def _surely_working(self, day: date) -> bool:
         fixed = self.is_provisional(day) and (day.month, day.day) in _FIXED_HOLIDAYS
@@ -140,12 +140,6 @@ class WorkingCalendar:
             provisional = provisional or self.is_provisional(day)
             count -= working(day)
         return Counted(day, provisional)
-
-
-def _remember(known: dict[tuple[date, int], Counted], key: tuple[date, int], its: Counted) -> None:
-    if len(known) >= REMEMBERED:
-        known.clear()
-    known[key] = its
 
 
 def _year_of(file: Path) -> int:
@@ -206,7 +200,7 @@ class QuietHours:
     end: time
 
     @classmethod
-    @lru_cache(maxsize=REMEMBERED)
+    @lru_cache(KNOWN)
     def parse(cls, text: str | None) -> QuietHours | None:
         """`21:00-08:00`, or None for `none` and empty. Raises ValueError otherwise."""
         if text is None or text.strip().lower() in {"", "none", "无"}:
@@ -229,7 +223,7 @@ class QuietHours:
         return at >= self.start or at < self.end
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(KNOWN)
 def send_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
     """The instant (aware UTC) at which clocks in `zone` show `at` on `day`.
 
@@ -252,6 +246,7 @@ def send_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
     return high
 
 
+@lru_cache(KNOWN)
 def out_of_quiet(
     at: datetime, quiet: QuietHours | None, zone: ZoneInfo, deadline: datetime | None
 ) -> datetime | None:

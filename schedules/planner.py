@@ -130,18 +130,22 @@ def plan(
     told: Mapping[Told, str],
     now: datetime,
     around: Circumstances,
+    *,
+    whole: bool = True,
 ) -> Plan:
     """Decide every step of a record at `now` (aware UTC).
 
     `contacts` are those of the record's partner and of its parent; `told` what its present ladder
-    has told, with the address each went to.
+    has told, with the address each went to. Whoever only does what is due, and explains nothing,
+    may leave out the stages that aren't for this record: `whole` is false then.
     """
     theirs = around.rule.told_at(record)
     contacts = [contact for contact in contacts if contact.partner == theirs]
     steps: list[Step] = []
     for number, one in enumerate(around.cadence.stages):
         if reason := around.rule.applies(one, record):
-            steps.extend(_off(one, number, record, around.rule, reason))
+            if whole:
+                steps.extend(_off(one, number, record, around.rule, reason))
             continue
         for name, day_or_instant in _times(one, record, around, now):
             steps.extend(
@@ -171,7 +175,7 @@ def forecast(
     found: list[tuple[datetime, Step]] = []
     moment: datetime | None = start
     while moment is not None and moment < end:
-        planned = plan(record, contacts, known, moment, around)
+        planned = plan(record, contacts, known, moment, around, whole=False)
         found.extend((moment, step) for step in planned.due)
         known |= planned.telling
         if planned.unheard and not planned.due:
@@ -270,37 +274,31 @@ def _steps_of(
     until = None if one.after_deadline else record.deadline.at
     # The address counts, whoever had it: a person may have been entered anew under another ref.
     seen = {(what.channel, to) for what, to in told.items() if to and what.stage == name}
-    order = _nominal(day_or_instant, around), number
+    nominal = _nominal(day_or_instant, around)
     for tell in one.tell:
         people = _people(tell, record, contacts, around.rule)
-        blank = Step(
-            stage=name,
-            order=order,
-            role=tell.role,
-            channel="mail",
-            message=around.rule.message(tell, record),
-            urgent=one.urgent,
-            contact=None,
-            at=None,
-            until=until,
-            verdict=Verdict.UNREACHABLE,
-            required=one.required,
-        )
-        if not people:
-            nobody = _nobody(tell, record, around.rule)
+        message, order = around.rule.message(tell, record), (nominal, number)
+        for contact in people or (None,):
             for channel in tell.by:
-                yield blank._replace(channel=channel, why=nobody)
-        for contact in people:
-            for channel in tell.by:
-                at = _at(day_or_instant, contact, channel, until, now, record, around)
-                verdict, why = _usable(one, contact, channel, at, seen, around)
-                yield blank._replace(
-                    channel=channel,
-                    contact=contact,
-                    at=at,
-                    role=contact.role or tell.role,
-                    verdict=verdict,
-                    why=why,
+                at, verdict, why = None, Verdict.UNREACHABLE, ""
+                if contact is None:
+                    why = _nobody(tell, record, around.rule)
+                else:
+                    at = _at(day_or_instant, contact, channel, until, now, record, around)
+                    verdict, why = _usable(one, contact, channel, at, seen, around)
+                yield Step(
+                    name,
+                    order,
+                    (contact.role if contact is not None else "") or tell.role,
+                    channel,
+                    message,
+                    one.urgent,
+                    contact,
+                    at,
+                    until,
+                    verdict,
+                    why,
+                    one.required,
                 )
 
 
@@ -379,7 +377,7 @@ def _usable(
     seen: set[tuple[str, str]],
     around: Circumstances,
 ) -> tuple[Verdict, str]:
-    """What is to be said of a step for its contact's sake, and why."""
+    """What concerns the contact alone, and why; notes in `seen` whom this stage reaches."""
     address = contact.address(channel)
     if address is None:
         masked = contact.mail if channel == "mail" else contact.mobile

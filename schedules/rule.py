@@ -399,6 +399,10 @@ class Rule(ABC):
         """
         return assessment, deadline
 
+    def may_derive(self, partner: Partner) -> bool:
+        """Whether `derive` could make a record at this partner, by what is known of it alone."""
+        return True
+
     def derive(
         self,
         partner: Partner,

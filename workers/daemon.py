@@ -18,7 +18,7 @@ from schedules.clock import Cron, Ticker, missed_firings
 from workers import traces
 from workers.app import App, open_app
 from workers.errors import DuewatchError, SettingsError
-from workers.events import read_json
+from workers.events import Gathering, read_json
 from workers.operations_digest import make_due
 from workers.restore import Gate, clock_trouble, send_behind
 from workers.settings import Settings
@@ -121,10 +121,10 @@ async def _listen(app: App, stack: AsyncExitStack, serve_at: Serving, key: str) 
 
 def _hear(app: App, roles: Collection[str], stack: AsyncExitStack, teller: Teller) -> None:
     """Workers hear bells and take producers' events, schedulers hear who wishes a scan."""
-    scans = Scans(app.scan)
+    scans, gathering = Scans(app.scan), Gathering(app.events)
 
     async def take(event: object) -> str:
-        (result,) = await app.events.take([event])
+        result = await gathering.take(event)
         scans.ask(set(result.kinds) & set(app.registry.enabled()))
         return "" if result.well else result.why
 

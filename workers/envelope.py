@@ -47,6 +47,7 @@ SEALED = "v1"
 _NAME = re.compile(r"[a-z0-9]{1,40}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _KNOWN = frozenset(
     {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"}
 )
@@ -256,38 +257,53 @@ def _no_constant(name: str) -> Any:
     raise InputError(f"{name} isn't a number in JSON: leave the field out")
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str
+)
+
+
 def _canonical(value: Any) -> bytes:
     """One form for equal content: sorted keys, no spaces."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return text.encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def shape_faults(raw: Mapping[str, Any]) -> Iterator[Fault]:
     """What no database or JSON library could keep as it is: depth, numbers, half characters."""
-    left: list[tuple[str, Any, int]] = [("", raw, 1)]
+    left: list[tuple[_Place | None, Any, int]] = [(None, raw, 1)]
     while left:
         place, value, depth = left.pop()
         if depth > MAX_DEPTH:
-            yield Fault(place, f"is nested too deep: at most {MAX_DEPTH} levels")
+            yield Fault(_pointer(place), f"is nested too deep: at most {MAX_DEPTH} levels")
             return
-        if isinstance(value, Mapping):
-            for key, part in value.items():
+        if isinstance(value, str):
+            if fault := _text_fault(value):
+                yield Fault(_pointer(place), fault)
+        elif isinstance(value, Mapping | list | tuple):
+            for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
                 if fault := _text_fault(str(key)):
-                    yield Fault(place, f"has a key that {fault}")
+                    yield Fault(_pointer(place), f"has a key that {fault}")
                     return
-                left.append((f"{place}/{pointer_part(str(key))}", part, depth + 1))
-        elif isinstance(value, list | tuple):
-            left += [(f"{place}/{index}", part, depth + 1) for index, part in enumerate(value)]
-        elif isinstance(value, str) and (fault := _text_fault(value)):
-            yield Fault(place, fault)
+                left.append(((place, key), part, depth + 1))
         elif isinstance(value, int) and abs(value) > MAX_INTEGER:
-            yield Fault(place, "is a number of more than 53 bits: write it as text")
+            yield Fault(_pointer(place), "is a number of more than 53 bits: write it as text")
+
+
+_Place = tuple[Any, str | int]
+"""(the place of what it is in, its key or index); only of a fault is the pointer written."""
+
+
+def _pointer(place: _Place | None) -> str:
+    parts = []
+    while place is not None:
+        place, key = place
+        parts.append(f"/{pointer_part(str(key))}")
+    return "".join(reversed(parts))
 
 
 def _text_fault(text: str) -> str:
     if "\0" in text:
         return "contains the control character NUL: remove it"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _HALF.search(text):
         return "contains half a surrogate pair: encode the event as UTF-8 again"
     return ""
 

@@ -14,8 +14,10 @@ event's `time` orders it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -33,9 +35,12 @@ from workers.envelope import (
     shown,
 )
 from workers.event_types import MAX_LINES, SCAN, EventType, EventTypes
-from workers.intake import Incoming, Intake, Taken
+from workers.intake import Incoming, Intake, Taken, key_of
 from workers.records import Registry
 from workers.store import AsyncConnection, Store
+
+TOGETHER = 250
+"""Events taken in one transaction, as long as they are of different things."""
 
 Status = Literal["taken", "repeat", "conflict", "refused"]
 
@@ -77,13 +82,21 @@ class _Event:
     mark: str
     thing: Incoming | None
     wished: str = ""
-    lines: tuple[Incoming, ...] | None = None
+    lines: tuple[LineData, ...] | None = None
+
+    @property
+    def ref(self) -> str | None:
+        return _ref(self.thing.model) if self.thing and self.type.is_record else None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.source, self.id
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Effect:
     outcome: Taken
-    kinds: set[str] = field(default_factory=set)
+    kinds: frozenset[str] = frozenset()
 
 
 class EventIntake:
@@ -107,16 +120,28 @@ class EventIntake:
         self.types = EventTypes(registry.rules)
 
     async def take(self, events: Sequence[Any], sender: Sender | None = None) -> list[EventResult]:
-        """Takes each event by itself, in order, and says what became of each.
+        """Takes events in order, many in one transaction, and says what became of each.
 
         `sender` is whom the door knows to be sending, None where it can't know (a queue): then an
         event may come sealed, and must where `events.require_signature` is set. An event that is
         wrong harms only itself. Raises what the database raises when it is away: those before are
         taken, and sending the same again is safe.
         """
-        return [await self._take(event, sender) for event in events]
+        results: list[EventResult] = []
+        for first in range(0, len(events), TOGETHER):
+            results += await self._take(events[first : first + TOGETHER], sender)
+            await asyncio.sleep(0)  # reading so many takes a while: others have their turn
+        return results
 
-    async def _take(self, raw: Any, sender: Sender | None) -> EventResult:
+    async def _take(self, raw: Sequence[Any], sender: Sender | None) -> list[EventResult]:
+        read = [self._opened(one, sender) for one in raw]
+        taken: dict[int, EventResult] = {}
+        for part in _apart([(at, one) for at, one in enumerate(read) if isinstance(one, _Event)]):
+            stored = await self._store_part([one for _, one in part])
+            taken |= {at: result for (at, _), result in zip(part, stored, strict=True)}
+        return [one if isinstance(one, EventResult) else taken[at] for at, one in enumerate(read)]
+
+    def _opened(self, raw: Any, sender: Sender | None) -> _Event | EventResult:
         said = raw
         try:
             if sender is None:
@@ -125,14 +150,7 @@ class EventIntake:
                     raise RefusedError(
                         Fault("", "isn't sealed: sign it with a key of [producers.<name>]")
                     )
-            event = self._read(said, sender)
-            try:
-                return await self._store(event)
-            except RefusedError:
-                raise
-            except Exception:
-                # Two senders of the same event at once: the one that lost finds it there now.
-                return await self._store(event)
+            return self._read(said, sender)
         except RefusedError as refused:
             named = said if isinstance(said, Mapping) else {}
             source, number, name = (shown(named.get(key)) for key in ("source", "id", "type"))
@@ -176,89 +194,181 @@ class EventIntake:
 
     # --- storing --------------------------------------------------------------------------
 
-    async def _store(self, event: _Event) -> EventResult:
+    async def _store_part(self, events: Sequence[_Event]) -> list[EventResult]:
+        """Stores events of different things: together, or one by one where that fails."""
+        if len(events) > 1:
+            # One that can't be taken, or that somebody else takes just now, harms only itself.
+            with suppress(Exception):
+                return await self._store(events)
+        return [await self._store_alone(event) for event in events]
+
+    async def _store_alone(self, event: _Event) -> EventResult:
+        try:
+            try:
+                (result,) = await self._store([event])
+            except RefusedError:
+                raise
+            except Exception:
+                # Two senders of the same event at once: the one that lost finds it there now.
+                (result,) = await self._store([event])
+        except RefusedError as refused:
+            said = shown(event.source), shown(event.id), shown(event.type.name)
+            return EventResult("refused", *said, faults=refused.faults)
+        return result
+
+    async def _store(self, events: Sequence[_Event]) -> list[EventResult]:
+        operations = self.store.operations
         async with self.store.database.write() as connection:
-            operations = self.store.operations
-            before = await operations.event(connection, event.source, event.id)
-            if before is not None:
-                same = before.hash == event.mark
-                return EventResult(
-                    "repeat" if same else "conflict",
-                    event.source,
-                    event.id,
-                    event.type.name,
-                    str(before.outcome) if same else "",
-                    faults=() if same else (_conflict(event),),
+            before = await operations.events_taken(connection, [event.key for event in events])
+            fresh = [event for event in events if event.key not in before]
+            effects = dict(
+                zip(
+                    [event.key for event in fresh],
+                    await self._apply(connection, fresh),
+                    strict=True,
                 )
-            effect = await self._apply(connection, event)
-            await operations.remember_event(
+            )
+            now = self.clock()
+            await operations.remember_events(
                 connection,
-                event.source,
-                event.id,
-                event.type.name,
-                event.mark,
-                effect.outcome.value,
-                self.clock(),
-                _ref(event.thing.model) if event.thing and event.type.is_record else None,
+                [
+                    {
+                        "source": event.source,
+                        "event_id": event.id,
+                        "type": event.type.name,
+                        "hash": event.mark,
+                        "outcome": effects[event.key].outcome.value,
+                        "ref": event.ref,
+                        "received_at": now,
+                    }
+                    for event in fresh
+                ],
             )
-        return EventResult(
-            "taken",
-            event.source,
-            event.id,
-            event.type.name,
-            effect.outcome.value,
-            frozenset(effect.kinds),
-        )
+        return [
+            _again(event, before[event.key])
+            if event.key in before
+            else _taken(event, effects[event.key])
+            for event in events
+        ]
 
-    async def _apply(self, connection: AsyncConnection, event: _Event) -> _Effect:
-        if event.thing is None:
-            return _Effect(Taken.UNCHANGED, {event.wished})
-        batch = await self.intake.take_in(connection, [event.thing])
-        effect = _Effect(batch.outcomes[0])
-        if event.thing.kind is None:
+    async def _apply(self, connection: AsyncConnection, events: Sequence[_Event]) -> list[_Effect]:
+        bringing = [event for event in events if event.thing is not None]
+        lists = {at: event.lines for at, event in enumerate(bringing) if event.lines is not None}
+        things = [event.thing for event in bringing if event.thing is not None]
+        batch = await self.intake.take_in(connection, things, lists)
+        outcomes = {
+            event.key: outcome for event, outcome in zip(bringing, batch.outcomes, strict=True)
+        }
+        await self._check_closed(
+            connection, [event for event in bringing if outcomes[event.key] is not Taken.STALE]
+        )
+        return [self._effect(event, outcomes.get(event.key), batch.kinds) for event in events]
+
+    def _effect(self, event: _Event, outcome: Taken | None, kinds: Collection[str]) -> _Effect:
+        if outcome is None:
+            return _Effect(Taken.UNCHANGED, frozenset({event.wished}))
+        if outcome not in {Taken.NEW, Taken.CHANGED}:
+            return _Effect(outcome)
+        if not event.type.is_record:
             # Whoever could be told of nothing may be told now, of any kind.
-            if effect.outcome in {Taken.NEW, Taken.CHANGED}:
-                effect.kinds.update(self.registry.enabled())
-            return effect
-        if effect.outcome is Taken.STALE:
-            return effect
-        if event.lines is not None and await self._replace(connection, event):
-            effect.outcome = Taken.CHANGED if effect.outcome is Taken.UNCHANGED else effect.outcome
-        if event.type.verb == "closed":
-            await self._check_closed(connection, event)
-        if effect.outcome in {Taken.NEW, Taken.CHANGED}:
-            effect.kinds |= batch.kinds
-        return effect
+            return _Effect(outcome, frozenset(self.registry.enabled()))
+        return _Effect(outcome, frozenset(kinds))
 
-    async def _replace(self, connection: AsyncConnection, event: _Event) -> bool:
-        """Makes the record's list what the event carries; true when that changed anything."""
-        assert event.lines is not None
-        assert event.thing is not None
-        batch = await self.intake.take_in(connection, event.lines)
-        keep = [int(getattr(line.model, "line", 0)) for line in event.lines]
-        dropped = await self.intake.drop_lines_beyond(
-            connection, event.type.kind, _ref(event.thing.model), keep
-        )
-        return bool(dropped) or any(one is not Taken.UNCHANGED for one in batch.outcomes)
+    async def _check_closed(self, connection: AsyncConnection, events: Sequence[_Event]) -> None:
+        """Raises RefusedError for the first that says closed while its data say otherwise."""
+        closed: dict[str, list[str]] = {}
+        for event in events:
+            if event.type.verb == "closed" and event.ref is not None:
+                closed.setdefault(event.type.kind, []).append(event.ref)
+        for kind, refs in closed.items():
+            for row in (await self.store.records.present(connection, kind, refs)).values():
+                if row.state != State.CLOSED:
+                    why = f" ({row.why})" if row.why else ""
+                    raise RefusedError(
+                        Fault(
+                            "/data",
+                            f"by its data the {kind} is {row.state}{why}, not closed: send the "
+                            "fields that close it, or send the event as updated",
+                        )
+                    )
 
-    async def _check_closed(self, connection: AsyncConnection, event: _Event) -> None:
-        assert event.thing is not None
-        ref = _ref(event.thing.model)
-        row = (await self.store.records.present(connection, event.type.kind, [ref]))[ref]
-        if row.state != State.CLOSED:
-            why = f" ({row.why})" if row.why else ""
-            raise RefusedError(
-                Fault(
-                    "/data",
-                    f"by its data the {event.type.kind} is {row.state}{why}, not closed: send the "
-                    "fields that close it, or send the event as updated",
-                )
-            )
+
+class Gathering:
+    """Events that come one by one, taken together: those that come while others are stored."""
+
+    def __init__(self, intake: EventIntake) -> None:
+        self._intake = intake
+        self._waiting: list[tuple[Any, asyncio.Future[EventResult]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def take(self, event: Any) -> EventResult:
+        """What became of one event. Raises what the database raises when it is away."""
+        done: asyncio.Future[EventResult] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return await done
+
+    async def _run(self) -> None:
+        while self._waiting:
+            some, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            try:
+                results = await self._intake.take([event for event, _ in some])
+            except Exception:
+                # What one of them does to the database isn't its neighbours' fault.
+                for event, done in some:
+                    await self._take_alone(event, done)
+                continue
+            for (_, done), result in zip(some, results, strict=True):
+                if not done.done():
+                    done.set_result(result)
+
+    async def _take_alone(self, event: Any, done: asyncio.Future[EventResult]) -> None:
+        try:
+            (result,) = await self._intake.take([event])
+        except Exception as error:
+            if not done.done():
+                done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(result)
+
+
+def _apart(events: Sequence[tuple[int, _Event]]) -> list[list[tuple[int, _Event]]]:
+    """Parts in which no event and no thing is there twice, in order: a later word comes later."""
+    parts: list[list[tuple[int, _Event]]] = []
+    seen: set[Any] = set()
+    for at, event in events:
+        marks = {event.key, (event.type.kind, key_of(event.thing)) if event.thing else event.key}
+        if not parts or marks & seen:
+            parts.append([])
+            seen = set()
+        seen |= marks
+        parts[-1].append((at, event))
+    return parts
+
+
+def _again(event: _Event, before: Any) -> EventResult:
+    same = before.hash == event.mark
+    return EventResult(
+        "repeat" if same else "conflict",
+        event.source,
+        event.id,
+        event.type.name,
+        str(before.outcome) if same else "",
+        faults=() if same else (_conflict(event),),
+    )
+
+
+def _taken(event: _Event, effect: _Effect) -> EventResult:
+    return EventResult(
+        "taken", event.source, event.id, event.type.name, effect.outcome.value, effect.kinds
+    )
 
 
 def _thing(
     type_: EventType, data: Mapping[str, Any], time: Any
-) -> tuple[Incoming, tuple[Incoming, ...] | None]:
+) -> tuple[Incoming, tuple[LineData, ...] | None]:
     if not type_.is_record:
         return Incoming(_validated(type_.data, data, "/data")), None
     content = dict(data)
@@ -294,11 +404,11 @@ def _fault(one: Any, model: type[BaseModel], place: str) -> Fault:
     return Fault(where, said)
 
 
-def _lines(kind: str, model: type[LineData], record: BaseModel, given: Any) -> tuple[Incoming, ...]:
+def _lines(kind: str, model: type[LineData], record: BaseModel, given: Any) -> tuple[LineData, ...]:
     """The list's rows; `line` is the place in the list where it isn't given."""
     if not isinstance(given, list | tuple) or len(given) > MAX_LINES:
         raise RefusedError(Fault("/data/lines", f"must be a list of at most {MAX_LINES} lines"))
-    found: dict[int, Incoming] = {}
+    found: dict[int, LineData] = {}
     for index, row in enumerate(given):
         place = f"/data/lines/{index}"
         if not isinstance(row, Mapping):
@@ -311,7 +421,7 @@ def _lines(kind: str, model: type[LineData], record: BaseModel, given: Any) -> t
             raise RefusedError(
                 Fault(f"{place}/line", f"must be from 1 to {MAX_LINES}, each number once")
             )
-        found[number] = Incoming(line, kind)
+        found[number] = line
     return tuple(found.values())
 
 
@@ -327,4 +437,4 @@ def _ref(model: Any) -> str:
     return str(model.ref)
 
 
-__all__ = ["EventIntake", "EventResult", "Fault", "read_json"]
+__all__ = ["EventIntake", "EventResult", "Fault", "Gathering", "read_json"]

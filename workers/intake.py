@@ -22,7 +22,7 @@ from schedules.fields import is_masked
 from schedules.people import CustomerData, SpendData
 from schedules.rule import ContactData, LineData, PartnerData, RecordData, Rule
 from workers.judge import Judge, keys_of
-from workers.records import Registry, digest
+from workers.records import Registry, lines_of, stored
 from workers.store import AsyncConnection, Row, Store, is_deadlock
 
 DEADLOCKS = 3
@@ -97,10 +97,17 @@ class Intake:
         async with self.store.database.write() as connection:
             return await self.take_in(connection, things)
 
-    async def take_in(self, connection: AsyncConnection, things: Sequence[Incoming]) -> Batch:
-        """Takes a batch within the caller's transaction (an event and its effect are one).
+    async def take_in(
+        self,
+        connection: AsyncConnection,
+        things: Sequence[Incoming],
+        lists: Mapping[int, Sequence[LineData]] | None = None,
+    ) -> Batch:
+        """Takes a batch within the caller's transaction (events and their effect are one).
 
         Order within a batch doesn't matter: partners and contacts come first, lines before records.
+        `lists` has the whole list of some records by their place in `things`: it replaces the one
+        that is stored, unless the record is stale.
         """
         batch = Batch(outcomes=[Taken.UNCHANGED] * len(things))
         changed = _Changed()
@@ -112,7 +119,12 @@ class Intake:
             # One at a time where a batch names the same thing twice: the later word counts.
             for part in _without_repeats(indexes, things):
                 models = [things[index].model for index in part]
-                outcomes = await self._take_group(connection, order, kind, models, batch, changed)
+                whole = {}
+                if lists:
+                    whole = {person_ref(things[at].model): lists[at] for at in part if at in lists}
+                outcomes = await self._take_group(
+                    connection, order, kind, models, whole, batch, changed
+                )
                 for index, outcome in zip(part, outcomes, strict=True):
                     batch.outcomes[index] = outcome
         batch.kinds |= await self.go_on(connection, changed.refs, changed.at, changed.partners)
@@ -149,6 +161,7 @@ class Intake:
         order: int,
         kind: str | None,
         models: list[Any],
+        lists: Mapping[str, Sequence[LineData]],
         batch: Batch,
         changed: _Changed,
     ) -> list[Taken]:
@@ -169,7 +182,7 @@ class Intake:
             outcomes = await self._lines(connection, rule, models, now)
             changed.add(kind, [line_key(kind, model)[0] for model in models], outcomes)
             return outcomes
-        outcomes = await self._records(connection, rule, models, now)
+        outcomes = await self._records(connection, rule, models, now, lists)
         changed.add(kind, [model.ref for model in models], outcomes)
         changed.at.setdefault(kind, set()).update(
             model.partner
@@ -191,14 +204,14 @@ class Intake:
         for ref, model in zip(refs, models, strict=True):
             before = present.get(ref)
             merged = _merged(model, before.data if before is not None else None)
-            mark = digest(merged)
+            data, mark = stored(merged)
             if before is not None and before.hash == mark:
                 outcomes.append(Taken.UNCHANGED)
                 continue
             outcomes.append(Taken.NEW if before is None else Taken.CHANGED)
             row = {
                 "ref": ref,
-                "data": merged.model_dump(mode="json"),
+                "data": data,
                 "hash": mark,
                 "changed_at": now,
             }
@@ -237,15 +250,13 @@ class Intake:
         marks = {(row.ref, row.line): row.hash for rows in present.values() for row in rows}
         outcomes, rows, touched = [], [], set()
         for (ref, line), model in zip(keys, models, strict=True):
-            mark = digest(model)
+            data, mark = stored(model)
             before = marks.get((ref, line))
             if before == mark:
                 outcomes.append(Taken.UNCHANGED)
                 continue
             outcomes.append(Taken.NEW if before is None else Taken.CHANGED)
-            rows.append(
-                {"ref": ref, "line": line, "data": model.model_dump(mode="json"), "hash": mark}
-            )
+            rows.append({"ref": ref, "line": line, "data": data, "hash": mark})
             touched.add(ref)
         await self.store.records.save_lines(connection, rule.kind, rows)
         await self._judge_again(connection, rule, touched, now)
@@ -259,25 +270,19 @@ class Intake:
         changes = []
         for ref, row in present.items():
             data = rule.Data.model_validate(row.data)
-            changes.append(
-                {"id": row.id} | self.judge.state(rule, data, lines.get(ref, []), now, before=row)
-            )
+            theirs = lines_of(rule, lines.get(ref, []))
+            changes.append({"id": row.id} | self.judge.state(rule, data, theirs, now, before=row))
         await self.store.records.change_records(connection, changes)
-
-    async def drop_lines_beyond(
-        self, connection: AsyncConnection, kind: str, ref: str, keep: Collection[int]
-    ) -> int:
-        """Drops a list's lines other than `keep` and judges its record again; returns how many."""
-        dropped = await self.store.records.drop_lines_beyond(connection, kind, ref, keep)
-        if dropped:
-            await self._judge_again(connection, self.registry.rule(kind), {ref}, self.clock())
-            await self.go_on(connection, {kind: {ref}}, {})
-        return dropped
 
     # --- records --------------------------------------------------------------------------
 
     async def _records(
-        self, connection: AsyncConnection, rule: Rule, models: list[Any], now: datetime
+        self,
+        connection: AsyncConnection,
+        rule: Rule,
+        models: list[Any],
+        now: datetime,
+        lists: Mapping[str, Sequence[LineData]] | None = None,
     ) -> list[Taken]:
         refs = [model.ref for model in models]
         present = await self.store.records.present(connection, rule.kind, refs)
@@ -288,50 +293,70 @@ class Intake:
         added: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
         newer: list[dict[str, Any]] = []
-        stored: list[RecordData] = []
+        taken: list[RecordData] = []
+        replaced: dict[str, ListChange] = {}
         for model in models:
             before = present.get(model.ref)
             merged = _merged(model, before.data if before is not None else None)
-            outcome, mark = _compare(merged, before)
+            data, mark = stored(merged)
+            outcome = _compare(merged, mark, before)
+            theirs = lines.get(model.ref, [])
+            listed: Sequence[LineData] | None = (lists or {}).get(model.ref)
+            if listed is not None and outcome is not Taken.STALE:
+                change = list_change(rule.kind, model.ref, listed, theirs)
+                if change.rows or change.dropped:
+                    replaced[model.ref] = change
+                    outcome = Taken.CHANGED if outcome is Taken.UNCHANGED else outcome
             outcomes.append(outcome)
             if outcome is Taken.UNCHANGED and before is not None and _is_newer(merged, before):
-                newer.append(_order_of(merged) | {"id": before.id})
+                newer.append(_order_of(merged, data) | {"id": before.id})
             if outcome in {Taken.UNCHANGED, Taken.STALE}:
                 continue
-            stored.append(merged)
-            row = self._row(rule, merged, mark, lines.get(model.ref, []), now, before)
+            taken.append(merged)
+            parsed = lines_of(rule, theirs) if listed is None else listed
+            row = {"hash": mark} | _order_of(merged, data)
+            row |= self._row(rule, merged, parsed, now, before)
             (added if before is None else changed).append(row)
         lost = await self.store.records.add_records(connection, added)
         await self.store.records.change_records(connection, changed)
         await self.store.records.change_records(connection, newer)
+        await self._replace_lines(connection, rule.kind, replaced, lost)
         if type(rule).links is not Rule.links:
-            taken = [model for model in stored if model.ref not in lost]
-            links = {model.ref: keys_of(rule, model) for model in taken}
+            links = {one.ref: keys_of(rule, one) for one in taken if one.ref not in lost}
             await self.store.relations.save_links_of(connection, rule.kind, links)
         if lost:  # another batch added them in the meantime: now they are there to compare with
             again = [index for index, model in enumerate(models) if model.ref in lost]
-            redone = await self._records(connection, rule, [models[index] for index in again], now)
+            those = [models[index] for index in again]
+            redone = await self._records(connection, rule, those, now, lists)
             for index, outcome in zip(again, redone, strict=True):
                 outcomes[index] = outcome
         return outcomes
+
+    async def _replace_lines(
+        self,
+        connection: AsyncConnection,
+        kind: str,
+        replaced: Mapping[str, ListChange],
+        lost: Collection[str],
+    ) -> None:
+        mine = [change for ref, change in replaced.items() if ref not in lost]
+        await self.store.records.save_lines(
+            connection, kind, [row for change in mine for row in change.rows]
+        )
+        await self.store.records.drop_lines(
+            connection, kind, [(change.ref, line) for change in mine for line in change.dropped]
+        )
 
     def _row(
         self,
         rule: Rule,
         model: RecordData,
-        mark: str,
-        lines: Sequence[Row[Any]],
+        lines: Sequence[LineData],
         now: datetime,
         before: Row[Any] | None,
     ) -> dict[str, Any]:
-        row: dict[str, Any] = (
-            {
-                "partner": model.partner,
-                "hash": mark,
-            }
-            | _order_of(model)
-            | self.judge.state(rule, model, lines, now, before=before)
-        )
+        row: dict[str, Any] = {"partner": model.partner}
+        row |= self.judge.state(rule, model, lines, now, before=before)
         if before is None:
             return row | {
                 "kind": rule.kind,
@@ -341,6 +366,29 @@ class Intake:
                 "revision": 1,
             }
         return row | {"id": before.id}
+
+
+@dataclass(frozen=True, slots=True)
+class ListChange:
+    """What makes a record's list another: rows to be saved, and numbers of lines to be dropped."""
+
+    ref: str
+    rows: list[dict[str, Any]]
+    dropped: list[int]
+
+
+def list_change(
+    kind: str, ref: str, lines: Sequence[LineData], before: Sequence[Row[Any]]
+) -> ListChange:
+    """What makes these lines the whole list of a record."""
+    marks = {row.line: row.hash for row in before}
+    rows = []
+    for model in lines:
+        _, line = line_key(kind, model)
+        data, mark = stored(model)
+        if marks.pop(line, None) != mark:
+            rows.append({"ref": ref, "line": line, "data": data, "hash": mark})
+    return ListChange(ref, rows, list(marks))
 
 
 def line_key(kind: str, model: Any) -> tuple[str, int]:
@@ -364,7 +412,8 @@ def _order(model: BaseModel) -> int:
     return len(_WHO) + (not isinstance(model, LineData))
 
 
-def _key(thing: Incoming) -> Any:
+def key_of(thing: Incoming) -> Any:
+    """What tells a thing from others of its kind."""
     model = thing.model
     if isinstance(model, LineData):
         return line_key(str(thing.kind), model)
@@ -376,7 +425,7 @@ def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list
     parts: list[list[int]] = []
     seen: set[Any] = set()
     for index in indexes:
-        key = _key(things[index])
+        key = key_of(things[index])
         if not parts or key in seen:
             parts.append([])
             seen = set()
@@ -386,7 +435,7 @@ def _without_repeats(indexes: Sequence[int], things: Sequence[Incoming]) -> list
 
 
 def person_ref(model: Any) -> str:
-    """The ref under which a partner, contact, customer or spend is kept."""
+    """The ref under which a partner, contact, customer, spend or record is kept."""
     if isinstance(model, SpendData):
         return f"{model.customer}|{model.month}|{model.currency}"
     if isinstance(model, ContactData) and model.ref is None:
@@ -420,21 +469,16 @@ def _only_hides(value: object) -> bool:
     return isinstance(value, str) and is_masked(value)
 
 
-def _compare(model: RecordData, before: Row[Any] | None) -> tuple[Taken, str]:
-    mark = digest(model)
+def _compare(model: RecordData, mark: str, before: Row[Any] | None) -> Taken:
     if before is None:
-        return Taken.NEW, mark
+        return Taken.NEW
     if _is_older(model, before):
-        return Taken.STALE, mark
-    return (Taken.UNCHANGED if before.hash == mark else Taken.CHANGED), mark
+        return Taken.STALE
+    return Taken.UNCHANGED if before.hash == mark else Taken.CHANGED
 
 
-def _order_of(model: RecordData) -> dict[str, Any]:
-    return {
-        "data": model.model_dump(mode="json"),
-        "version": model.version,
-        "updated_at": model.updated_at,
-    }
+def _order_of(model: RecordData, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"data": data, "version": model.version, "updated_at": model.updated_at}
 
 
 def _is_newer(model: RecordData, before: Row[Any]) -> bool:

@@ -17,7 +17,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from schedules.rule import LineData, PartnerData, RecordData, Related, Rule, State
-from workers.records import Registry, partner_of, related_of
+from workers.records import Registry, lines_of, partner_of, related_of
 from workers.store import AsyncConnection, Row, Store
 
 log = structlog.get_logger("judge")
@@ -66,17 +66,14 @@ class Judge:
         self,
         rule: Rule,
         model: RecordData,
-        lines: Sequence[Row[Any]],
+        lines: Sequence[LineData],
         now: datetime,
         *,
         before: Row[Any] | None,
         related: Sequence[Related] = (),
     ) -> dict[str, Any]:
         """What follows from a record's data: its state, deadline and that it is to be planned."""
-        parsed: list[LineData] = []
-        if rule.Line is not None:
-            parsed = [rule.Line.model_validate(row.data) for row in lines]
-        assessment, deadline = self.registry.judge(rule, model, parsed, related)
+        assessment, deadline = self.registry.judge(rule, model, lines, related)
         ladder = rule.ladder(model)
         state, why = assessment.state, assessment.why
         by_hand = before.closed_by_hand if before is not None and before.ladder == ladder else None
@@ -158,7 +155,7 @@ class Judge:
                 log.error("judge", kind=row.kind, ref=row.ref, detail=error.errors()[0]["msg"])
                 continue
             related = related_of(self.registry, near.get(row.id, []))
-            theirs = lines.get(row.kind, {}).get(row.ref, [])
+            theirs = lines_of(rule, lines.get(row.kind, {}).get(row.ref, []))
             judged.append((row, self.state(rule, model, theirs, now, before=row, related=related)))
         return judged
 
@@ -204,9 +201,11 @@ class Judge:
         self, connection: AsyncConnection, rule: Rule, at: Collection[str], now: datetime
     ) -> Derived:
         derived = Derived(rule)
-        standing = await self.store.relations.standing(connection, rule.derives_from, at)
         present = await self.store.relations.of_partners(connection, rule.kind, at)
-        known, _ = await self.store.records.people(connection, at)
+        known = await self.store.records.hashes(connection, _PARTNER, at)
+        # A partner may have thousands of records: they are read only where they may matter.
+        asked = [ref for ref in at if _may_derive(rule, ref, known.get(ref))]
+        standing = await self.store.relations.standing(connection, rule.derives_from, asked)
         for ref in sorted(at):
             row = present.get(ref)
             there = row is not None and row.state != State.CLOSED
@@ -247,6 +246,14 @@ class Judge:
                 for one in ids
             ],
         )
+
+
+def _may_derive(rule: Rule, ref: str, row: Row[Any] | None) -> bool:
+    """Whether a partner's records matter; what can't be told is seen when they are looked at."""
+    try:
+        return rule.may_derive(partner_of(ref, row))
+    except Exception:
+        return True
 
 
 def keys_of(rule: Rule, model: RecordData) -> list[tuple[str, str]]:

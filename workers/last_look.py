@@ -285,7 +285,7 @@ def _last_word(
     around = circumstances[one.record.kind]
     this = Told(line.stage, line.channel, line.contact)
     others = {what: to for what, to in one.told.items() if what != this}
-    planned = plan(one.record, one.contacts, others, now, around)
+    planned = plan(one.record, one.contacts, others, now, around, whole=False)
     for step in planned.steps:
         if step.contact is None or Told(step.stage, step.channel, step.contact.ref) != this:
             continue

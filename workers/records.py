@@ -192,15 +192,25 @@ def related_of(registry: Registry, rows: Sequence[Row[Any]]) -> tuple[Related, .
     return tuple(found)
 
 
+_ORDER = ("version", "updated_at")
+_CONTENT = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def stored(model: BaseModel) -> tuple[dict[str, Any], str]:
+    """(what is stored of a model, its content hash): equal data, equal hash."""
+    data = model.model_dump(mode="json")
+    said = {name: value for name, value in data.items() if name not in _ORDER}
+    return data, hashlib.sha256(_CONTENT.encode(said).encode()).hexdigest()
+
+
 def digest(model: BaseModel) -> str:
     """A content hash: equal data, equal hash."""
-    content = json.dumps(
-        model.model_dump(mode="json", exclude={"version", "updated_at"}),
-        sort_keys=True,
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(content.encode()).hexdigest()
+    return stored(model)[1]
+
+
+def lines_of(rule: Rule, rows: Sequence[Row[Any]]) -> list[LineData]:
+    """A stored list's lines; none for a rule without lists. Raises ValidationError."""
+    return [] if rule.Line is None else [_parsed(rule.Line, row.hash, row.data) for row in rows]
 
 
 class Records:
@@ -310,12 +320,16 @@ class Records:
 def plan_all(
     watched: Mapping[int, Watched], now: datetime, around: Circumstances
 ) -> tuple[list[tuple[Watched, Plan]], dict[int, str]]:
-    """(each record with its plan, why by id where none can be made): one harms only itself."""
+    """(each record with its plan, why by id where none can be made): one harms only itself.
+
+    The plans leave out the stages that aren't for their record.
+    """
     plans: list[tuple[Watched, Plan]] = []
     faults: dict[int, str] = {}
     for one in watched.values():
         try:
-            plans.append((one, plan_watched(one, now, around)))
+            planned = plan(one.record, one.contacts, one.told, now, around, whole=False)
+            plans.append((one, planned))
         except Exception as error:
             faults[one.id] = f"it can't be planned ({type(error).__name__}: {error}): report it"
     return plans, faults

@@ -171,7 +171,7 @@ class Scan:
         watched, broken = await self.records.revive(connection, rows, with_lines=False)
         plans, faults = plan_all(watched, now, around)
         broken |= faults
-        planned = 0
+        written = []
         for draft in _drafts(tally.kind, plans, now, around):
             notification, lines = self._rows(draft, tally.run_id, now)
             with traces.span(
@@ -182,7 +182,8 @@ class Scan:
                 notification=notification["uid"],
             ):
                 notification["traceparent"] = traces.current()
-                planned += await self.store.outbox.plan(connection, notification, lines)
+            written.append((notification, lines))
+        planned = await self.store.outbox.plan_all(connection, written)
         await self.store.records.change_records(
             connection,
             [_after(one, plan) for one, plan in plans]

@@ -86,6 +86,10 @@ class SettlementAccount(Rule):
         )
     )
 
+    def may_derive(self, partner: Partner) -> bool:
+        """Only where authentication is known to be missing: an unknown one is no reproach."""
+        return partner.account_authenticated is False
+
     def derive(
         self,
         partner: Partner,
@@ -93,11 +97,8 @@ class SettlementAccount(Rule):
         present: SettlementAccountData | None,
         now: datetime,
     ) -> SettlementAccountData | None:
-        """Only where authentication is known to be missing: an unknown one is no reproach.
-
-        A held payment waits for the account as an open one does.
-        """
-        if partner.account_authenticated is not False:
+        """A held payment waits for the account as an open one does."""
+        if not self.may_derive(partner):
             return None
         payments = _refs(watched, "payment", {State.OPEN, State.HELD})
         statements = _refs(watched, "statement", {State.OPEN})

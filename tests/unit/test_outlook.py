@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -169,3 +171,18 @@ async def test_a_line_that_was_dropped_stays_in_the_history_and_is_not_told(
         assert all("closed" in row.dropped for row in told.history)
         assert {step.verdict for step in told.steps} <= {Verdict.OFF, Verdict.UNREACHABLE}
         assert told.next_due_at is None
+
+
+async def test_others_have_their_turn_while_a_forecast_is_reckoned(
+    url: str, clock: FakeClock
+) -> None:
+    async with opened(url, clock) as app:
+        await app.intake.take([contact(), *(statement(f"S{number}") for number in range(400))])
+        longest, before = 0.0, perf_counter()
+        reckoning = asyncio.create_task(foretell(app.store, app.registry, NOW, 30))
+        while not reckoning.done():
+            await asyncio.sleep(0)
+            longest, before = max(longest, perf_counter() - before), perf_counter()
+
+    assert len((await reckoning)[0].refs) == 400
+    assert longest < 0.25

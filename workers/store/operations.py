@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from workers.model import MOVES, NotificationState
 from workers.store.aftermath import add_suppression
 from workers.store.engine import insert
 from workers.store.ledger import Ledger, last_outcome_unknown
+from workers.store.records import chunks
 from workers.store.tables import (
     attempts,
     audit,
@@ -455,38 +456,30 @@ class Operations(Ledger):
 
     # --- events ---------------------------------------------------------------------------
 
-    async def event(
-        self, connection: AsyncConnection, source: str, event_id: str
-    ) -> Row[Any] | None:
-        """An event that was taken already."""
-        found = await connection.execute(
-            select(events).where(events.c.source == source, events.c.event_id == event_id)
-        )
-        return found.first()
+    async def events_taken(
+        self, connection: AsyncConnection, keys: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], Row[Any]]:
+        """Which of these (source, id) were taken already, each with its row."""
+        found: dict[tuple[str, str], Row[Any]] = {}
+        by_source: dict[str, list[str]] = {}
+        for source, event_id in keys:
+            by_source.setdefault(source, []).append(event_id)
+        for source, ids in by_source.items():
+            for part in chunks(ids):
+                rows = await connection.execute(
+                    select(events).where(events.c.source == source, events.c.event_id.in_(part))
+                )
+                found.update({(row.source, row.event_id): row for row in rows})
+        return found
 
-    async def remember_event(
-        self,
-        connection: AsyncConnection,
-        source: str,
-        event_id: str,
-        event_type: str,
-        digest: str,
-        outcome: str,
-        now: datetime,
-        ref: str | None = None,
+    async def remember_events(
+        self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Records that an event was taken, in the transaction of its effect.
+        """Records that events were taken, in the transaction of their effect.
 
-        `ref` is that of the record which it brought, None for people.
+        `ref` is that of the record which one brought, None for people.
         """
-        await connection.execute(
-            insert(connection, events).values(
-                source=source,
-                event_id=event_id,
-                type=event_type,
-                hash=digest,
-                outcome=outcome,
-                ref=ref,
-                received_at=now,
-            )
-        )
+        if rows:
+            # In one order, so that two who send the same never wait in a ring.
+            ordered = sorted(rows, key=lambda row: (row["source"], row["event_id"]))
+            await connection.execute(insert(connection, events), ordered)

@@ -79,6 +79,44 @@ class Outbox(Runs, Attempts):
         )
         return False
 
+    async def plan_all(
+        self,
+        connection: AsyncConnection,
+        drafts: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+    ) -> int:
+        """Writes many notifications, each with its occurrences; returns how many it made.
+
+        As `plan` for each, in a few statements for all that go into no digest.
+        """
+        made = 0
+        alone = []
+        for notification, lines in drafts:
+            if notification["digest_key"] is None:
+                alone.append((notification, lines))
+            else:
+                made += await self.plan(connection, notification, lines)
+        if not alone:
+            return made
+        written = await connection.execute(
+            insert(connection, notifications).returning(notifications.c.uid, notifications.c.id),
+            [notification for notification, _ in alone],
+        )
+        ids: dict[str, int] = {row.uid: row.id for row in written}
+        told = await connection.execute(
+            insert(connection, occurrences)
+            .on_conflict_do_nothing()
+            .returning(occurrences.c.notification_id),
+            [
+                {**line, "notification_id": ids[notification["uid"]]}
+                for notification, lines in alone
+                for line in lines
+            ],
+        )
+        empty = set(ids.values()) - set(told.scalars())
+        for part in chunks(empty):
+            await connection.execute(notifications.delete().where(notifications.c.id.in_(part)))
+        return made + len(ids) - len(empty)
+
     async def _open_digest(
         self, connection: AsyncConnection, notification: Mapping[str, Any]
     ) -> int | None:

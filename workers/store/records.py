@@ -141,16 +141,15 @@ class RecordStore:
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> set[str]:
         """Inserts new records; returns the refs of those that another transaction added first."""
-        added: set[str] = set()
-        ordered = sorted(rows, key=lambda row: str(row["ref"]))
-        for part in chunks(ordered):
-            done = await connection.execute(
-                insert(connection, records)
-                .values(list(part))
-                .on_conflict_do_nothing(index_elements=["kind", "ref"])
-                .returning(records.c.ref)
-            )
-            added.update(done.scalars())
+        if not rows:
+            return set()
+        done = await connection.execute(
+            insert(connection, records)
+            .on_conflict_do_nothing(index_elements=["kind", "ref"])
+            .returning(records.c.ref),
+            sorted(rows, key=lambda row: str(row["ref"])),
+        )
+        added = set(done.scalars())
         return {str(row["ref"]) for row in rows} - added
 
     async def change_records(
@@ -187,18 +186,19 @@ class RecordStore:
         for part in chunks(ordered, 2000):
             await connection.execute(statement, [{"kind": kind, **row} for row in part])
 
-    async def drop_lines_beyond(
-        self, connection: AsyncConnection, kind: str, ref: str, lines: Collection[int]
-    ) -> int:
-        """Deletes a list's lines other than these: an event carries the whole list."""
-        done = await connection.execute(
-            delete(record_lines).where(
-                record_lines.c.kind == kind,
-                record_lines.c.ref == ref,
-                record_lines.c.line.not_in(list(lines)),
-            )
+    async def drop_lines(
+        self, connection: AsyncConnection, kind: str, keys: Collection[tuple[str, int]]
+    ) -> None:
+        """Deletes lines of lists by (ref, line)."""
+        if not keys:
+            return
+        statement = delete(record_lines).where(
+            record_lines.c.kind == kind,
+            record_lines.c.ref == bindparam("b_ref"),
+            record_lines.c.line == bindparam("b_line"),
         )
-        return done.rowcount
+        rows = [{"b_ref": ref, "b_line": line} for ref, line in sorted(keys)]
+        await connection.execute(statement, rows)
 
     async def lines(
         self, connection: AsyncConnection, kind: str, refs: Collection[str]

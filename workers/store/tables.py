@@ -52,9 +52,9 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"naive instant {value}: give it a time zone")
-        moment = value.astimezone(UTC)
+        moment = value if value.tzinfo is UTC else value.astimezone(UTC)
         if dialect.name == "sqlite":
-            return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
         return moment
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:

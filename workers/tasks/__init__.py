@@ -60,8 +60,10 @@ MAX_PAUSE_S = 30.0
 """Between looks whether the database is back, doubling."""
 STOP_S = 10.0
 IDLE_MS = 200
-THREADS = {DELIVER: 1, SCAN: 1, EVENT: 4}
-"""By actor; a slow scan holds up no bell, because each has workers of its own."""
+THREADS = {DELIVER: 1, SCAN: 1, EVENT: 16}
+"""By actor; a slow scan holds up no bell, because each has workers of its own. Events that are in
+hand at the same time are stored together.
+"""
 PROBE_S = 10.0
 
 

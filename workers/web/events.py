@@ -35,6 +35,8 @@ MAX_EVENTS = 1000
 """In one batch."""
 SINGLE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
+LONGEST_REST_S = 1.0
+"""Between scans that events ask for without a pause."""
 STOP_S = 30.0
 """How long a scan that an event began may still take when the server stops."""
 
@@ -60,7 +62,13 @@ class Scans:
             self._task.cancel()
 
     async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        began = ended = clock()
         while self._wanted:
+            # Where events keep coming, half of the time is theirs: a scan of few costs almost as
+            # much as one of many.
+            await asyncio.sleep(min(ended - began, LONGEST_REST_S))
+            began = clock()
             kind = min(self._wanted)
             self._wanted.discard(kind)
             try:
@@ -70,6 +78,7 @@ class Scans:
             except Exception as error:
                 # The record is stored and due: the clock's next scan finds it.
                 log.error("scan", kind=kind, error=type(error).__name__)
+            ended = clock()
 
 
 class Events:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date, datetime, timedelta
+from heapq import nsmallest
 from typing import Any
 
 from pydantic import Field
@@ -66,14 +68,20 @@ async def _list(call: Call) -> dict[str, Any]:
             f"start must be within {LATEST.days} days of now.",
             errors=[{"parameter": "start", "detail": "is too far from now"}],
         )
-    told = sorted(await foretell(app.store, app.registry, start, asked.days, asked.kind), key=_key)
-    after = [one for one in told if place is None or _key(one) > place[1]]
+    told = await foretell(app.store, app.registry, start, asked.days, asked.kind)
+    # In a thread: a hundred thousand messages take a while, and others wait for this loop.
+    after = await asyncio.to_thread(_first, told, place[1] if place else "", asked.limit + 1)
     items = after[: asked.limit]
     more = len(after) > len(items)
     return {
         "items": [{slot: _plain(getattr(one, slot)) for slot in one.__slots__} for one in items],
         "next": write_cursor(call, [start.isoformat(), _key(items[-1])]) if more else None,
     }
+
+
+def _first(told: list[Foretold], after: str, limit: int) -> list[Foretold]:
+    """The first messages after a place, in order."""
+    return nsmallest(limit, (one for one in told if _key(one) > after), key=_key)
 
 
 def _start(text: str) -> datetime:

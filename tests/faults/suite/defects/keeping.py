@@ -72,14 +72,8 @@ MUTANTS = [
         (
             Change(
                 "workers/events.py",
-                "            await operations.remember_event(\n"
-                "                connection,\n"
-                "                event.source,\n"
-                "                event.id,\n",
-                "            await operations.remember_event(\n"
-                "                connection,\n"
-                "                event.source,\n"
-                "                event.id + self.clock().isoformat(),\n",
+                '"event_id": event.id,',
+                '"event_id": event.id + self.clock().isoformat(),',
             ),
         ),
         caught_by="F3",
