@@ -51,6 +51,8 @@ peers: .venv-peers/.stamp
 
 bench: .venv/.stamp-dev .venv-peers/.stamp
 	@$(BIN)/python -m bench.send --write docs/performance.md $(ARGS)
+	@$(BIN)/python -m bench.places --write docs/performance.md --plot docs/images/places.svg
+	@$(BIN)/python -m bench.flame
 	@$(BIN)/python -m bench.intake --write docs/performance.md
 	@$(BIN)/python -m bench.importing --write docs/performance.md
 	@$(BIN)/python -m bench.scan --write docs/performance.md --plot docs/images/scan.svg

@@ -66,13 +66,15 @@ def new_name() -> str:
     return f"test_{secrets.token_hex(6)}"
 
 
-def running(shared: Path) -> Server:
-    """The session's server, started by the first who asks. Raises PostgresMissing."""
+def running(shared: Path, *, durable: bool = False) -> Server:
+    """The session's server, started by the first who asks: `durable` waits for the disk at each
+    commit, as a server does by itself. Raises PostgresMissing.
+    """
     with _locked(shared):
         note = shared / NOTE
         if note.exists():
             return Server(**json.loads(note.read_text()))
-        server = _start()
+        server = _start(durable=durable)
         note.write_text(json.dumps(asdict(server)))
         return server
 
@@ -93,7 +95,7 @@ def _locked(shared: Path) -> Iterator[None]:
         yield
 
 
-def _start() -> Server:
+def _start(*, durable: bool) -> Server:
     home = Path(tempfile.mkdtemp(prefix="duewatch-postgres-"))
     try:
         programs = _programs(home)
@@ -108,8 +110,10 @@ def _start() -> Server:
         port = _free_port()
         options = (
             f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= "
-            "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200"
+            "-c max_connections=200"
         )
+        if not durable:
+            options += " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
         log = str(home / "log")
         _run(programs, "pg_ctl", "start", "-D", str(data), "-l", log, "-w", "-o", options)
     except BaseException:

@@ -77,7 +77,7 @@ class _Sheet:
         self.words = words
         self.sheet: Worksheet = workbook.add_worksheet(words["title"])
         self.row = 0
-        self.styles: dict[str, Any] = {}
+        self.styles: dict[frozenset[tuple[str, Any]], Any] = {}
         created = invoice_list.approved_at
         title = f"{words['title']} {invoice_list.payment}"
         workbook.set_properties(
@@ -99,7 +99,7 @@ class _Sheet:
 
     def style(self, **wanted: Any) -> Any:
         """A cell format, made once."""
-        key = repr(sorted(wanted.items()))
+        key = frozenset(wanted.items())
         if key not in self.styles:
             self.styles[key] = self.workbook.add_format(_BASE | wanted)
         return self.styles[key]
