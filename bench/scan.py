@@ -231,7 +231,8 @@ def tell(path: Path, found: Sequence[Cost], times: int, image: str) -> None:
         "that of the scanning process."
     )
     goals = (
-        f"At most {GOAL_RATIO} times the cost among {SMALL:,}: {told(steady) if large else '—'}. "
+        f"At most {GOAL_RATIO} times the cost among {SMALL:,}, measured up to "
+        f"{max(one.records for one in found):,}: {told(steady) if large else '—'}. "
         f"{GOAL_RATE:,} occurrences a second: whole scans {told(scans)}, planning {told(plans)}."
     )
     head = ("on", "records", "s", f"× {SMALL:,}", "CPU s", "scanned/s", "planned/s")

@@ -15,9 +15,9 @@ from workers.model import DAILY, DIGEST
 from workers.records import Records, Registry, Watched
 from workers.store import Row, Store
 
-PAGE = 200
+PAGE = 100
 """Records revived at a time."""
-AT_ONCE = 20
+AT_ONCE = 5
 """Records planned until others have their turn: the web reckons forecasts beside its answers."""
 
 
