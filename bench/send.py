@@ -289,7 +289,11 @@ commit, as it does by itself.
 """
 GOAL = """The goal is 8,000 a second on two cores with PostgreSQL, 4,000 with SQLite, and 15 times
 Celery's best: **not met**. What was tried so far and what it brought stands in decisions
-[22](decisions/0022-mail-in-two-round-trips.md) and [23](decisions/0023-seen-before-its-turn.md).
+[22](decisions/0022-mail-in-two-round-trips.md), [23](decisions/0023-seen-before-its-turn.md) and
+[29](decisions/0029-a-chunk-is-made-of-what-was-seen.md). Where the time goes now, a box as wide as
+its share ([open it](images/flame.svg), and each box tells its name):
+
+![A flame graph of a sending worker](images/flame.svg)
 """
 
 
