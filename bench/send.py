@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ from pathlib import Path
 import click
 import redis
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from bench.message import templates
 from bench.page import machine, table, write_section
@@ -52,7 +52,7 @@ PEERS = ROOT / ".venv-peers/bin/python"
 PLACES, CONNECTIONS, BATCH = 100, 10, 200
 ENTRY = "from workers.cli import main; main()"
 PATIENCE_S = 300.0
-CELLS = ("sqlite", "postgresql-1", "postgresql-2", "celery", "dramatiq")
+CELLS = ("sqlite", "postgresql-1", "postgresql-2", "celery", "dramatiq", "saq", "procrastinate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,45 +202,88 @@ async def ours(who: str, count: int, places: int = PLACES, entry: str = ENTRY) -
 COMMANDS = {
     "celery": "-m celery -A bench.peers.speed worker --concurrency 2 --loglevel ERROR",
     "dramatiq": "-m dramatiq bench.peers.speed --processes 2 --threads 8",
+    "saq": "-m saq bench.peers.speed_saq.settings --workers 2",
+    "procrastinate": "-m procrastinate --app bench.peers.speed_procrastinate.app worker "
+    "--concurrency 20 --delete-jobs always",
 }
-QUEUES = {"celery": "celery", "dramatiq": "dramatiq:default"}
+PUTS = {
+    "celery": "-m bench.peers.speed celery",
+    "dramatiq": "-m bench.peers.speed dramatiq",
+    "saq": "-m bench.peers.speed_saq",
+    "procrastinate": "-m bench.peers.speed_procrastinate",
+}
+QUEUES = {"celery": "celery", "dramatiq": "dramatiq:default", "saq": "saq:default:queued"}
 
 
 def peer(who: str, count: int) -> Speed:
-    """A peer's workers on messages that wait in Redis."""
+    """A peer's workers on messages that wait in Redis, or in PostgreSQL."""
     if not PEERS.exists():
         raise SystemExit("the peers' environment isn't there: make .venv-peers/.stamp")
+    if who not in QUEUES:
+        return _peer_in_sql(who, count)
     server = OwnServer("--save", "", "--appendonly", "no")
     server.start()
     try:
-        with sink() as port, redis.Redis.from_url(server.url) as client:
-            environ = {**os.environ, "PEER_URL": server.url, "PEER_SMTP": str(port)}
-            put = [str(PEERS), "-m", "bench.peers.speed", who, str(count)]
-            subprocess.run(put, cwd=ROOT, env=environ, check=True)
-            process = subprocess.Popen(
-                [str(PEERS), *COMMANDS[who].split()],
-                cwd=ROOT,
-                env=environ,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            try:
-                return _watched(who, count, client, process.pid)
-            finally:
-                process.terminate()
-                process.wait()
+        with redis.Redis.from_url(server.url) as client:
+            return _peer(who, count, server.url, lambda: int(client.llen(QUEUES[who])), 1)
     finally:
         server.remove()
 
 
-def _watched(who: str, count: int, client: redis.Redis, pid: int) -> Speed:
+def _peer_in_sql(who: str, count: int) -> Speed:
+    with tempfile.TemporaryDirectory() as name:
+        server = postgres.running(Path(name), durable=True)
+        try:
+            server.create("peer")
+            url = server.url("peer").replace("+asyncpg", "")
+            return _peer(who, count, url, lambda: asyncio.run(_to_do(url)), 2)
+        finally:
+            postgres.stop(Path(name))
+
+
+async def _to_do(url: str) -> int:
+    database = Database.connected(url)
+    async with database.read() as connection:
+        waiting = text("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'")
+        found = int((await connection.execute(waiting)).scalar_one())
+    await database.close()
+    return found
+
+
+def _peer(who: str, count: int, url: str, left: Callable[[], int], processes: int) -> Speed:
+    with sink() as port:
+        environ = {**os.environ, "PEER_URL": url, "PEER_SMTP": str(port)}
+        subprocess.run(
+            [str(PEERS), *PUTS[who].split(), str(count)], cwd=ROOT, env=environ, check=True
+        )
+        quiet = subprocess.DEVNULL
+        workers = [
+            subprocess.Popen(
+                [str(PEERS), *COMMANDS[who].split()],
+                cwd=ROOT,
+                env=environ,
+                stdout=quiet,
+                stderr=quiet,
+            )
+            for _ in range(processes)
+        ]
+        try:
+            return _watched(who, count, left, [one.pid for one in workers])
+        finally:
+            for one in workers:
+                one.terminate()
+            for one in workers:
+                one.wait()
+
+
+def _watched(who: str, count: int, remaining: Callable[[], int], pids: Sequence[int]) -> Speed:
     """The rate at which the queue empties, from a tenth gone to a tenth left."""
     marks: list[tuple[float, int, float]] = []
     end, tenth = time.monotonic() + PATIENCE_S, count // 10
     while time.monotonic() < end:
-        left = int(client.llen(QUEUES[who]))
+        left = remaining()
         if left <= count - tenth:
-            marks.append((time.monotonic(), left, cpu_s([pid])))
+            marks.append((time.monotonic(), left, cpu_s(pids)))
         if left <= tenth:
             break
         time.sleep(0.05)
@@ -278,6 +321,8 @@ NAMES = {
     "postgresql-2": "**Duewatch**, PostgreSQL, 2 workers",
     "celery": "Celery 5.7, Redis, 2 processes",
     "dramatiq": "Dramatiq 2.2, Redis, 2 × 8 threads",
+    "saq": "SAQ 0.26, Redis, 2 processes × 20",
+    "procrastinate": "Procrastinate 3.10, PostgreSQL, 2 processes × 20",
 }
 INTRO = """All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's
 `smtp-sink`. Ours are statements that were planned before, and a worker does all that it does for

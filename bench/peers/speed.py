@@ -1,4 +1,4 @@
-"""What the peers' workers do when only speed counts: build the message of `bench.message` with
+"""What Celery's and Dramatiq's workers do when only speed counts: build the message with
 EmailMessage and send it over a kept connection.
 
     PEER_URL   the broker (Redis)          PEER_SMTP   the port of the sink
@@ -9,20 +9,16 @@ bench.peers.speed celery|dramatiq N` puts N messages into the queue.
 
 from __future__ import annotations
 
-import os
 import smtplib
 import sys
 import threading
-from email.message import EmailMessage
-from email.policy import SMTP
 
 import dramatiq
 from celery import Celery
 from dramatiq.brokers.redis import RedisBroker
 
-from bench.message import rendered
+from bench.peers.speed_mail import PORT, URL, message
 
-URL, PORT = os.environ["PEER_URL"], int(os.environ["PEER_SMTP"])
 _kept = threading.local()
 
 app = Celery("speed", broker=URL)
@@ -34,17 +30,10 @@ dramatiq.set_broker(RedisBroker(url=URL))  # type: ignore[no-untyped-call]
 
 def deliver(number: int) -> None:
     """Builds one message and sends it; the connection is opened once a thread."""
-    subject, text, html = rendered(f"王小{number % 100}", f"S{number}")
-    message = EmailMessage(policy=SMTP)
-    message["From"], message["To"] = "desk@example.com", f"c{number}@example.com"
-    message["Subject"] = subject
-    message["Message-ID"] = f"<s{number}@example.com>"
-    message.set_content(text)
-    message.add_alternative(html, subtype="html")
     client = getattr(_kept, "client", None)
     if client is None:
         client = _kept.client = smtplib.SMTP("127.0.0.1", PORT)
-    client.send_message(message)
+    client.send_message(message(number))
 
 
 celery_task = app.task(deliver, name="deliver")
