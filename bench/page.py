@@ -15,8 +15,8 @@ from pathlib import Path
 HEAD = """# Performance
 
 Written by `make bench`, a section by each script of `bench/`. What stands beside each other in a
-section was measured in one run on one machine. A load above its cores says that others had them too:
-then the seconds are longer than they would be, and the CPU seconds somewhat.
+section was measured in one run on one machine. A load above its cores says that others had them
+too: then the seconds are longer than they would be, and the CPU seconds somewhat.
 """
 _SECTION = re.compile(r"^## ", re.M)
 
