@@ -193,7 +193,7 @@ def plot(found: Sequence[Cost], path: Path) -> None:
             if mine:
                 axes.plot(*zip(*mine, strict=True), look, label=NAMES[base])
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(one.seconds for one in found))
         axes.set_xlabel("records watched")
         axes.set_ylabel(f"seconds of a scan, {found[0].due:,} due")
         axes.grid(alpha=0.3)
