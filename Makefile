@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 help:
 	@echo "make demo    the whole product on made-up data, with an inbox to look at (ARGS=--once ends by itself)"
 	@echo "make test    every test"
-	@echo "make fleet   what many machines need: brokers, fail-over, limits, lanes (minutes)"
+	@echo "make fleet   what takes minutes: brokers, fail-over, limits, lanes, every look of every page"
 	@echo "make faults  break everything on purpose and count every message: docs/reliability.md (an hour)"
 	@echo "               a burst of 100,000 events and 50,000 hostile ones: ARGS='--only F1d,F21h'"
 	@echo "make mutants  the same on copies of the product with a defect, each of which must be noticed"
@@ -38,7 +38,7 @@ test: .venv/.stamp-dev
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 fleet: .venv/.stamp-dev
-	@$(BIN)/python -m pytest -q -n 2 -m slow tests/integration tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 -m slow tests/integration tests/faults tests/browser $(ARGS)
 
 faults: .venv/.stamp-dev
 	@$(BIN)/python -m tests.faults.suite --write docs/reliability.md $(ARGS)

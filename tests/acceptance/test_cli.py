@@ -6,6 +6,7 @@ import csv
 import re
 import resource
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from workers.settings import Settings, load_settings
 pytestmark = pytest.mark.acceptance
 START_S = 1.0
 """Processor seconds; half of it on a machine of its own."""
+YARDSTICK_S = 0.15
+"""What the yardstick takes there, and somewhat more."""
 
 
 @pytest.fixture
@@ -58,13 +61,22 @@ def test_a_command_starts_quickly(shell: Shell, command: str) -> None:
     shell("migrate")
 
     def seconds() -> float:
-        # The processor's time: a busy machine makes no difference to it.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert shell.from_nothing(command) == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < START_S
+    # In the processor's time, and on a processor that others share by what it does in that time.
+    slower = max(1.0, min(_yardstick() for _ in range(3)) / YARDSTICK_S)
+    assert min(seconds() for _ in range(3)) < START_S * slower
+
+
+def _yardstick() -> float:
+    """CPU seconds of a fixed piece of work."""
+    before, number = time.process_time(), 0
+    for one in range(2_000_000):
+        number += one
+    return time.process_time() - before
 
 
 def test_init_writes_a_file_of_comments_that_changes_nothing(shell: Shell) -> None:

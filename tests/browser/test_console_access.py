@@ -42,7 +42,15 @@ def pages(places: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("scheme", "locale", "width"),
-    [("light", "en", 1280), ("dark", "zh-CN", 1024), ("light", "zh-CN", 390), ("dark", "en", 360)],
+    [
+        ("light", "en", 1280),
+        ("dark", "zh-CN", 390),
+        # Minutes each on a busy machine: `make fleet` has these too.
+        pytest.param("dark", "zh-CN", 1024, marks=pytest.mark.slow),
+        pytest.param("light", "zh-CN", 390, marks=pytest.mark.slow),
+        pytest.param("dark", "en", 360, marks=pytest.mark.slow),
+        pytest.param("light", "en", 1600, marks=pytest.mark.slow),
+    ],
 )
 async def test_axe_finds_nothing_and_nothing_sticks_out(
     scheme: Any,

@@ -13,9 +13,9 @@ from tests.integration.test_web import served
 from tests.product import contact, line, partner, payment, planned
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("width", "locale", "word"), [(360, "zh-CN", "收件箱"), (1200, "en", "Inbox")]
+    ("width", "locale", "word", "scheme"),
+    [(360, "zh-CN", "收件箱", "dark"), (1200, "en", "Inbox", "light")],
 )
 async def test_a_mail_is_found_opened_and_fits(
     width: int,

@@ -29,12 +29,11 @@ async def tab_to(page: Page, wanted: str) -> list[str]:
     raise AssertionError(f"no way to {wanted} by Tab: {passed}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("language", "save", "saved", "more"),
+    ("language", "save", "saved", "more", "scheme"),
     [
-        ("zh-CN", "保存设置", "设置已保存", "显示其余"),
-        ("en", "Save my choice", "Your choice is saved", "more kinds"),
+        ("zh-CN", "保存设置", "设置已保存", "显示其余", "dark"),
+        ("en", "Save my choice", "Your choice is saved", "more kinds", "light"),
     ],
 )
 async def test_a_choice_is_made_by_the_keyboard_alone(

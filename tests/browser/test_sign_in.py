@@ -17,12 +17,11 @@ from workers import users
 PASSWORD = "the reservoir is full again"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("width", "locale", "title", "wrong"),
+    ("width", "locale", "title", "wrong", "scheme"),
     [
-        (390, "zh-CN", "登录 Duewatch", "用户名或密码错误"),
-        (1200, "en", "Sign in to Duewatch", "The name or the password is wrong"),
+        (390, "zh-CN", "登录 Duewatch", "用户名或密码错误", "dark"),
+        (1200, "en", "Sign in to Duewatch", "The name or the password is wrong", "light"),
     ],
 )
 async def test_somebody_signs_in_by_keyboard_and_out_again(
