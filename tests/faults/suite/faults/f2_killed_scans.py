@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -14,8 +15,8 @@ from tests.faults.suite.wire import Wire
 from tests.faults.suite.world import AWAY, Process, World
 
 SCHEDULERS, SCANS = 2, 3
-WRITTEN, COMMITTED = b"INSERT 0 1\x00", b"COMMIT\x00"
-"""How PostgreSQL says that a row is written, and that a transaction is durable."""
+WRITTEN, COMMITTED = re.compile(rb"INSERT 0 (\d+)\x00"), b"COMMIT\x00"
+"""How PostgreSQL says that rows are written, and that a transaction is durable."""
 IN_A_PAGE, AFTER_ONE = 1 / 1500, 1 / 2
 """Chances of being killed, by row and by page; a page of 500 records is 1,000 rows."""
 LATE_S = 60.0
@@ -50,9 +51,9 @@ class Killer:
     async def _hear(self, said: bytes) -> None:
         if self._victim is None or not self.chances:
             return
-        rows = said.count(WRITTEN)
+        rows = sum(int(count) for count in WRITTEN.findall(said))
         self._written += rows
-        if any(self._rng.random() < IN_A_PAGE for _ in range(rows)):
+        if self._rng.random() > (1 - IN_A_PAGE) ** rows:
             self.within += self._world.kill(self._victim)
             self._written = 0
         elif COMMITTED in said:
