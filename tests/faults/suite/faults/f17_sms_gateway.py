@@ -112,6 +112,7 @@ class Reporter:
         self.refused: list[int] = []
         self._seen = 0
         self._waiting: list[dict[str, Any]] = []
+        self._at_it = asyncio.Lock()
 
     async def go_on(self) -> None:
         """Reports for ever on what is taken."""
@@ -140,6 +141,11 @@ class Reporter:
         return read_lines(self._world.folder / "sink.jsonl")
 
     async def _round(self, client: aiohttp.ClientSession) -> None:
+        # The last rounds begin while one of before may still be on its way.
+        async with self._at_it:
+            await self._reports(client)
+
+    async def _reports(self, client: aiohttp.ClientSession) -> None:
         lines = self._lines()
         fresh, self._seen = lines[self._seen :], len(lines)
         for one in fresh:
