@@ -52,7 +52,7 @@ PEERS = ROOT / ".venv-peers/bin/python"
 PLACES, CONNECTIONS, BATCH = 100, 10, 200
 ENTRY = "from workers.cli import main; main()"
 PATIENCE_S = 300.0
-CELLS = ("sqlite", "postgresql-1", "postgresql-2", "celery", "dramatiq", "saq", "procrastinate")
+CELLS = ("sqlite", "postgresql-1", "postgresql-2", "celery", "dramatiq", "procrastinate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,17 +202,15 @@ async def ours(who: str, count: int, places: int = PLACES, entry: str = ENTRY) -
 COMMANDS = {
     "celery": "-m celery -A bench.peers.speed worker --concurrency 2 --loglevel ERROR",
     "dramatiq": "-m dramatiq bench.peers.speed --processes 2 --threads 8",
-    "saq": "-m saq bench.peers.speed_saq.settings --workers 2",
     "procrastinate": "-m procrastinate --app bench.peers.speed_procrastinate.app worker "
     "--concurrency 20 --delete-jobs always",
 }
 PUTS = {
     "celery": "-m bench.peers.speed celery",
     "dramatiq": "-m bench.peers.speed dramatiq",
-    "saq": "-m bench.peers.speed_saq",
     "procrastinate": "-m bench.peers.speed_procrastinate",
 }
-QUEUES = {"celery": "celery", "dramatiq": "dramatiq:default", "saq": "saq:default:queued"}
+QUEUES = {"celery": "celery", "dramatiq": "dramatiq:default"}
 
 
 def peer(who: str, count: int) -> Speed:
@@ -321,7 +319,6 @@ NAMES = {
     "postgresql-2": "**Duewatch**, PostgreSQL, 2 workers",
     "celery": "Celery 5.7, Redis, 2 processes",
     "dramatiq": "Dramatiq 2.2, Redis, 2 × 8 threads",
-    "saq": "SAQ 0.26, Redis, 2 processes × 20",
     "procrastinate": "Procrastinate 3.10, PostgreSQL, 2 processes × 20",
 }
 INTRO = """All send the same mail, Chinese text and HTML with a table of ten rows, to Postfix's
