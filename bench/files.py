@@ -19,22 +19,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import click
 
 from bench.page import machine, table, told, write_section
-from schedules.invoice_list import (
-    CENT,
-    InvoiceList,
-    InvoiceRow,
-    Party,
-    PostTo,
-    Total,
-    amount_ex_tax,
-)
+from tests.invoices import invoice_list
 
 SMALL, LARGE = 10, 10_000
 GOAL_RATE, GOAL_S, GOAL_MB = 600.0, 4.0, 200.0
@@ -53,54 +43,15 @@ class Cost:
     large_mb: float
 
 
-def invoice_list(count: int, number: int = 0) -> InvoiceList:
-    """A list of so many lines at three rates; every number is another."""
-    payment = f"SFD2026{number:08}"
-    rows = tuple(_row(payment, line, number) for line in range(1, count + 1))
-    return InvoiceList(
-        payment=payment,
-        partner=f"杭州云帆信息技术有限公司 {number}",
-        programme="INCENTIVE",
-        periods=("2026-10",),
-        bill_ids=tuple(row.bill_id for row in rows[:10]),
-        buyer=Party("华为云计算技术有限公司", "91520900MA6J6CBN9Q", "贵州省贵安新区", "0755-1"),
-        seller=Party("杭州云帆信息技术有限公司", "91330108MA2AAAAA1K"),
-        invoice_type="SPECIAL",
-        medium="PAPER",
-        currency="CNY",
-        post_to=PostTo("李明", "+86 755 2878 0808", "深圳市龙岗区坂田 F3 栋", ""),
-        approved_amount=Total.of(rows).amount_incl_tax,
-        approved_at=datetime(2026, 11, 19, 16, 30, tzinfo=UTC),
-        rows=rows,
-    )
-
-
-def _row(payment: str, line: int, number: int) -> InvoiceRow:
-    rate = (Decimal("0.06"), Decimal("0.13"), Decimal("0.03"))[line % 3]
-    incl = (Decimal(1234567 + 98765 * line + number) / 100).quantize(CENT)
-    ex = amount_ex_tax(incl, rate)
-    return InvoiceRow(
-        payment=payment,
-        line=line,
-        bill_id=f"BILL-202610-{line:05}",
-        item_name=f"弹性云服务器 ECS {line}",
-        spec="s6.large.2",
-        unit="项",
-        quantity=Decimal(3),
-        unit_price=(ex / 3).quantize(CENT),
-        amount_ex_tax=ex,
-        tax_rate=rate,
-        tax=incl - ex,
-        amount_incl_tax=incl,
-    )
-
-
 def small(count: int, first: int = 0) -> tuple[float, float, float]:
     """(CPU seconds of the workbooks, of the documents, seconds of all) of so many small lists."""
     from workers.render.pdf import invoice_list_pdf
     from workers.render.xlsx import invoice_list_xlsx
 
-    lists = [invoice_list(SMALL, first + number) for number in range(count)]
+    lists = [
+        invoice_list(SMALL, first=(first + number) * SMALL + 1, partner=f"杭州云帆 {number}")
+        for number in range(count)
+    ]
     invoice_list_pdf(lists[0], "zh-CN"), invoice_list_xlsx(lists[0], "zh-CN")
     began, cpu = time.perf_counter(), time.process_time()
     for one in lists:

@@ -180,7 +180,7 @@ async def spread(messages: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            database = postgres.running(folder)
+            database = postgres.running(folder, durable=True)
             try:
                 database.create("bench")
                 url = database.url("bench").replace("+asyncpg", "")

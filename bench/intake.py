@@ -10,8 +10,7 @@ posts what it wrote before, and the clock runs from the first post to the last a
 all events lie before the worker starts, and it runs from a tenth taken to nine tenths. The scans
 that events ask for go on meanwhile, in the same process.
 
-A JSON line each: events a second, and CPU seconds of the daemon for 1,000 events. PostgreSQL and
-its disk are those of the tests, without fsync; SQLite writes through to the disk.
+A JSON line each: events a second, and CPU seconds of the daemon for 1,000 events.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ def base_url(base: str, folder: Path) -> Iterator[str]:
     if base == "sqlite":
         yield f"sqlite:///{folder}/duewatch.db"
         return
-    server = postgres.running(folder)
+    server = postgres.running(folder, durable=True)
     try:
         server.create("bench")
         yield server.url("bench").replace("+asyncpg", "", 1)

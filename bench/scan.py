@@ -11,8 +11,7 @@ this process, and how many occurrences a second that is; and the planner alone, 
 were read before.
 
 Goals: among ten million at most 1.2 times what it costs among 100,000; 10,000 occurrences a second.
-Ten million want about 8 GB of disk, for as long as it runs. PostgreSQL is that of the tests,
-without fsync.
+Ten million want about 8 GB of disk, for as long as it runs.
 """
 
 from __future__ import annotations

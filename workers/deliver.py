@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from workers.carriers import Carriers, Offer, Shown, domain_of
 from workers.commitment import Commitment
 from workers.errors import ProviderError, TransientError, UnknownOutcomeError
 from workers.foresight import Foresight
+from workers.hand import Hand
 from workers.last_look import LastLook, Ready
 from workers.links import Links
 from workers.meter import SendMeter
@@ -45,8 +46,6 @@ GATHER_S = 0.02
 """So long places that became free wait for more, so that a chunk is worth its transaction."""
 ALONE_S = 0.25
 """So long a chunk is begun by itself; one that takes longer doesn't keep others waiting."""
-STUCK_S = 3.0
-"""Who has waited so long for a place is given back, so that others come in."""
 
 
 class Delivery:
@@ -71,16 +70,13 @@ class Delivery:
         self._known = frozenset({*registry.rules, DIGEST})  # a newer version's are left to it
         self.commitment = Commitment(store, self.look, self.purse, self.carriers, settings, clock)
         self.outcomes = self.commitment.outcomes
-        self.foresight = Foresight(
-            self.look, lambda: (one for one, _ in self._hand.values()), self._pump
-        )
+        self._hand = Hand(self.carriers)
+        self.foresight = Foresight(self.look, lambda: self._hand, self._pump)
         self.meter = SendMeter()
         self.running: bool | None = None
         """Whether the loop runs; None until it has begun, as in a process of another role."""
         self._lease = timedelta(seconds=settings.delivery.lease_s)
         self._held: dict[int, Claimed] = {}
-        self._hand: dict[int, tuple[Claimed, float]] = {}
-        """What is claimed and waits for a place, in order, and since when."""
         self._chosen: dict[int, str] = {}
         self._begun_by: dict[int, str] = {}
         self._under_way: set[int] = set()
@@ -130,7 +126,7 @@ class Delivery:
                     claimed = 0
                 if not claimed:
                     await self._rest()
-            await self._give_back(list(self._hand), "", timedelta(0))
+            await self._give_back([one.id for one in self._hand], "", timedelta(0))
             await self._finish_all()
             await self.foresight.stop()
         finally:
@@ -204,7 +200,7 @@ class Delivery:
         if channels:
             await self.carriers.look()
         for channel in channels:
-            waiting = self._waiting()
+            waiting = self._hand.counts()
             for offer in await self.carriers.offers(channel, limit, waiting):
                 total += await self._claim(channel, offer, now, waiting)
         self._pump()
@@ -217,25 +213,11 @@ class Delivery:
         )
         if offer.probe is not None:
             await self.carriers.probes_by(claimed, offer.probe)
-        since = asyncio.get_running_loop().time()
         for one in claimed:
             with traces.span("claim", parent=one.row.traceparent, notification=one.row.uid):
                 self._held[one.id] = one
-            self._hand[one.id] = one, since
-        # The sort is stable: what is urgent goes before all that waits already and isn't.
-        self._hand = dict(sorted(self._hand.items(), key=lambda item: not item[1][0].row.urgent))
+        self._hand.take_up(claimed)
         return len(claimed)
-
-    def _waiting(self) -> Counter[str]:
-        """How many wait in hand for a place, by provider and by domain."""
-        rows = [one.row for one, _ in self._hand.values()]
-        choose = lru_cache(maxsize=None)(self.carriers.first)
-        return Counter(
-            key
-            for row in rows
-            for key in (self.carriers.choose(row, choose), domain_of(row))
-            if key
-        )
 
     def _pump(self, *, gathered: bool = False) -> None:
         """Hands out free places, in order, to what was seen, a chunk at a time. While one chunk
@@ -253,14 +235,15 @@ class Delivery:
         if not gathered and places.held and (self._short or places.free < wanted):
             self._pump_later(GATHER_S)
             return
-        picked, unseen = self._pick(size)
-        self._short = len(picked) < wanted
-        for one in picked:
-            del self._hand[one.id]
-        if picked:
+        dealt = self._hand.deal(size, self.foresight.is_known)
+        self._short = len(dealt.seen) < wanted
+        self._chosen |= dealt.chosen
+        if dealt.seen:
             self._begins_since = asyncio.get_running_loop().time()
-            self._spawn(self._chunk(picked))
-        self.foresight.ahead(unseen)
+            self._spawn(self._chunk(list(dealt.seen.values())))
+        if dealt.lost:
+            self._spawn(self._give_back(dealt.lost, "", timedelta(0)))
+        self.foresight.ahead(list(dealt.unseen.values()))
 
     def _pump_later(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -276,49 +259,15 @@ class Delivery:
         self._pumped_later = None
         self._pump(gathered=True)
 
-    def _pick(self, size: int) -> tuple[list[Claimed], list[Claimed]]:
-        """Gives up to `size` places away: first to those who have some left of their share, then
-        what nobody of them wants to those who are quick. Also says who would have one, had it been
-        seen.
-        """
-        places, size = self.carriers.places, min(size, self.carriers.places.free)
-        picked, unseen, lost = dict[int, Claimed](), dict[int, Claimed](), list[int]()
-        choose = lru_cache(maxsize=None)(self.carriers.first)
-        for lent in (False, True):
-            for one, _ in self._hand.values():
-                if len(picked) + len(unseen) >= size:
-                    break
-                if one.id in picked or one.id in unseen:
-                    continue
-                name = self.carriers.choose(one.row, choose)
-                if name is None:
-                    lost.append(one.id)
-                elif places.fits(keys := self.carriers.keys(name, one.row), lent=lent):
-                    places.take(one.id, keys)
-                    if self.foresight.is_known(one):
-                        self._chosen[one.id] = name
-                        picked[one.id] = one
-                    else:
-                        unseen[one.id] = one
-        for one_id in unseen:
-            places.leave(one_id)
-        if lost:
-            self._spawn(self._give_back(set(lost), "", timedelta(0)))
-        return list(picked.values()), list(unseen.values())
-
     async def _give_back_stuck(self) -> None:
         """Makes room for others where a slow server holds all the places it may."""
-        before = asyncio.get_running_loop().time() - STUCK_S
-        waiting = [one for one, since in self._hand.values() if since < before]
-        stuck = {one.id: self.carriers.slow_wait(one.row) for one in waiting}
-        for wait in {wait for wait in stuck.values() if wait is not None}:
-            ids = [one_id for one_id, its in stuck.items() if its == wait]
+        for wait, ids in self._hand.stuck().items():
             await self._give_back(ids, "put off: a slow server has no place left", wait)
 
     async def _give_back(self, ids: Collection[int], why: str, wait: timedelta) -> None:
         """Gives back what is in hand and hasn't begun."""
         later = self.clock() + wait
-        back = [self._hand.pop(one_id)[0] for one_id in ids if one_id in self._hand]
+        back = self._hand.lay_down(ids)
         if not back:
             return
         try:

@@ -28,7 +28,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     # how many at a time, how often to a number; what an outcome means
     frozenset({"places", "numbers", "outcomes"}),
     frozenset({"carriers"}),  # which provider carries a message
-    frozenset({"last_look"}),  # whether what was planned still holds, and how it reads
+    # what waits for a place, in order; whether what was planned still holds, and how it reads
+    frozenset({"hand", "last_look"}),
     frozenset({"foresight", "purse"}),  # seen before its turn; what may be spent on it
     frozenset({"commitment"}),  # that it is sent, written down before
     frozenset({"intake", "scan", "deliver", "webhooks"}),  # the acts

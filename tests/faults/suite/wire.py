@@ -7,11 +7,13 @@ refused, nothing is closed, nothing arrives. What was on its way comes when it i
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
 Heard = Callable[[bytes], Awaitable[None]]
+_INSERTED = re.compile(rb"INSERT 0 (\d+)\x00")
 
 
 class Wire:
@@ -95,3 +97,8 @@ class Wire:
                 await writer.drain()
         await self._open.wait()
         writer.close()
+
+
+def rows_written(said: bytes) -> int:
+    """How many rows PostgreSQL says that it has inserted (CommandComplete, "INSERT 0 500")."""
+    return sum(int(count) for count in _INSERTED.findall(said))

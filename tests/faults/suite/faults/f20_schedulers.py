@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from tests.faults.suite.fault import Fault, Trial
-from tests.faults.suite.faults.f2_killed_scans import WRITTEN, judge_plan, unplanned
-from tests.faults.suite.wire import Wire
+from tests.faults.suite.faults.f2_killed_scans import judge_plan, unplanned
+from tests.faults.suite.wire import Wire, rows_written
 from tests.faults.suite.world import Process, World
 
 PAGE = 500
@@ -37,8 +37,9 @@ class Pauser:
         """A wire for a scheduler, which is put into the list once it is started."""
 
         async def hear(said: bytes) -> None:
-            self._rows -= said.count(WRITTEN)
-            if self._rows <= 0 and self.paused is None and WRITTEN in said:
+            rows = rows_written(said)
+            self._rows -= rows
+            if self._rows <= 0 and self.paused is None and rows:
                 self.paused = scheduler[0]
                 self.paused.signal(signal.SIGSTOP)
                 self.done.set()

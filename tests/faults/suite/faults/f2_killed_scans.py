@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -11,12 +10,12 @@ from itertools import pairwise
 
 from tests.faults.suite.fault import Fault, Trial
 from tests.faults.suite.population import NUMBER_BASE, Expected
-from tests.faults.suite.wire import Wire
+from tests.faults.suite.wire import Wire, rows_written
 from tests.faults.suite.world import AWAY, Process, World
 
 SCHEDULERS, SCANS = 2, 3
-WRITTEN, COMMITTED = re.compile(rb"INSERT 0 (\d+)\x00"), b"COMMIT\x00"
-"""How PostgreSQL says that rows are written, and that a transaction is durable."""
+COMMITTED = b"COMMIT\x00"
+"""How PostgreSQL says that a transaction is durable."""
 IN_A_PAGE, AFTER_ONE = 1 / 1500, 1 / 2
 """Chances of being killed, by row and by page; a page of 500 records is 1,000 rows."""
 LATE_S = 60.0
@@ -51,7 +50,7 @@ class Killer:
     async def _hear(self, said: bytes) -> None:
         if self._victim is None or not self.chances:
             return
-        rows = sum(int(count) for count in WRITTEN.findall(said))
+        rows = rows_written(said)
         self._written += rows
         if self._rng.random() > (1 - IN_A_PAGE) ** rows:
             self.within += self._world.kill(self._victim)
